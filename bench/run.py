@@ -1,0 +1,68 @@
+"""Measure the relay and the SIP path against their peers with the yardsticks, in one run each.
+
+``make bench`` runs both; ``make bench ARGS="relay"`` or ``ARGS="sip"`` one of them, ``--quick`` shortens the rounds.
+The yardsticks and the peers (nginx, stunnel4, haproxy, kamailio, rtpengine, sipp) are not part of the project; what is
+missing is named and the part that needs it is left out.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+YARDSTICKS = Path(os.environ.get("IMSALG_YARDSTICKS", HERE.parent.parent / "shared" / "yardstick"))
+
+
+def missing(script: Path, programs: list[str]) -> list[str]:
+    """What stands in the way of one yardstick: the script itself or a program it drives."""
+    gaps = [] if script.is_file() else [f"{script.name} (looked in {script.parent}; set IMSALG_YARDSTICKS)"]
+    return gaps + [name for name in programs if shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin") is None]
+
+
+def relay(quick: bool) -> int:
+    """TLS -> TCP relaying: CPU per GiB and per handshake, memory per idle session, beside nginx, stunnel, HAProxy."""
+    script = YARDSTICKS / "relay" / "relay_yardstick.py"
+    gaps = missing(script, ["openssl", "taskset"])
+    if gaps:
+        print("relay: not measured, missing: " + ", ".join(gaps))
+        return 0
+    fingerprint = subprocess.run(
+        [sys.executable, str(script), "--print-fingerprint"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    command = f"{sys.executable} {HERE / 'relay_under_test.py'} --fingerprint {fingerprint}"
+    size = (
+        ["--rounds", "1", "--mib", "256", "--handshakes", "100", "--idle", "100"]
+        if quick
+        else ["--rounds", "3", "--mib", "512", "--handshakes", "300", "--idle", "300"]
+    )
+    return subprocess.run([sys.executable, str(script), "--under-test", command, *size], check=False).returncode
+
+
+def sip(quick: bool) -> int:
+    """CPU per call: an e2ae MSRP call through IMS-ALG and IMS-AGW beside Kamailio with rtpengine."""
+    script = YARDSTICKS / "sip" / "sip_yardstick.py"
+    gaps = missing(script, ["sipp", "kamailio", "rtpengine", "taskset"])
+    if gaps:
+        print("sip: not measured, missing: " + ", ".join(gaps))
+        return 0
+    command = f"{sys.executable} {HERE / 'sip_under_test.py'}"
+    size = ["--calls", "600", "--rounds", "1"] if quick else ["--calls", "2000", "--rounds", "2"]
+    argv = [sys.executable, str(script), "--media", "msrp", "--under-test", command, *size]
+    return subprocess.run(argv, check=False).returncode
+
+
+def main() -> int:
+    """Run what was asked for; the exit status is the worst of the parts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", choices=["relay", "sip"], help="what to measure (default: all)")
+    parser.add_argument("--quick", action="store_true", help="one short round, for a first look")
+    arguments = parser.parse_args()
+    parts = {"relay": relay, "sip": sip}
+    return max(parts[name](arguments.quick) for name in arguments.what or parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

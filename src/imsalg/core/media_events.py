@@ -1,0 +1,188 @@
+"""The seam between the SIP half and the media half of the IMS-ALG core.
+
+The SIP half (``proxy``) holds a message that carries SDP and asks with :class:`OfferIn` or :class:`AnswerIn`; the media
+half (``call``) answers later, or at once, with exactly one :class:`Proceed` or :class:`Refuse` for that token. While a
+message is held, CANCEL, BYE, timers and retransmissions go on being handled (the SIP half may send
+:class:`CallEnded` at any time; then no verdict follows for tokens of that call).
+Gateways are reached through :class:`ToGateway` / :class:`FromGateway`; the shell owns the links.
+"""
+
+from enum import StrEnum
+
+from imswire.h248.model import Message
+from msgspec import Struct
+
+
+class Side(StrEnum):
+    """The side of the IMS-ALG a message came from."""
+
+    ACCESS = "access"
+    CORE = "core"
+
+
+class AccessProfile(Struct, frozen=True):
+    """What the media half must know of the served UE: read by value from its binding.
+
+    ``agreed`` holds the media-plane security mechanisms that both the UE and the P-CSCF announced at registration
+    (``msrp-tls``, ``bfcp-tls`` ...); empty for a UE without a binding. The realm names select settings and AGW ports.
+    """
+
+    access_realm: str = "access"
+    core_realm: str = "core"
+    agreed: frozenset[str] = frozenset()
+    user: str = ""
+
+
+# --- from the SIP half to the media half ----------------------------------------------------------------------------
+
+
+class OfferIn(Struct, frozen=True):
+    """An SDP offer arrived from ``side`` and is held under ``token`` (INVITE or re-INVITE body).
+
+    ``call`` is the key of the call (one INVITE dialog set seen by this P-CSCF); ``sip_call_id`` is for logs and traces.
+    """
+
+    call: str
+    token: int
+    side: Side
+    body: bytes
+    profile: AccessProfile
+    sip_call_id: str = ""
+
+
+class AnswerIn(Struct, frozen=True):
+    """An SDP answer from ``side`` for leg ``leg`` (its To-tag), held under ``token``.
+
+    ``final`` is True in a 2xx, False in a reliable provisional response. The same answer repeated (200 after a
+    reliable 183) gives the same rewritten body and no H.248.
+    """
+
+    call: str
+    leg: str
+    token: int
+    side: Side
+    body: bytes
+    final: bool
+
+
+class OfferFailed(Struct, frozen=True):
+    """The pending offer was refused (final non-2xx) or cancelled; the session goes back to what was agreed before.
+
+    ``initial`` True: the whole call ends, everything is subtracted.
+    """
+
+    call: str
+    initial: bool
+
+
+class CallEnded(Struct, frozen=True):
+    """The call is over (BYE, failure, CANCEL, timeout): subtract everything; held tokens get no verdict."""
+
+    call: str
+
+
+class LegConfirmed(Struct, frozen=True):
+    """A 2xx with To-tag ``leg`` went through: the other legs of the fork are over."""
+
+    call: str
+    leg: str
+
+
+class GatewayUp(Struct, frozen=True):
+    """A control association (TCP connection or UDP peer) to a media gateway exists; ``link`` is the shell's number."""
+
+    link: int
+    peer: str
+    reliable: bool = True
+
+
+class GatewayDown(Struct, frozen=True):
+    """That association is gone."""
+
+    link: int
+    reason: str = ""
+
+
+class FromGateway(Struct, frozen=True):
+    """One parsed H.248 message from that association."""
+
+    link: int
+    message: Message
+
+
+class BadFromGateway(Struct, frozen=True):
+    """Bytes that did not parse; ``code`` and ``text`` are the H.248 error descriptor to answer with."""
+
+    link: int
+    code: int
+    text: str
+
+
+MediaEvent = OfferIn | AnswerIn | OfferFailed | CallEnded | LegConfirmed | GatewayUp | GatewayDown | FromGateway | BadFromGateway
+
+
+# --- from the media half --------------------------------------------------------------------------------------------
+
+
+class Proceed(Struct, frozen=True):
+    """Forward the held message with ``body`` (identical bytes when nothing was to be changed)."""
+
+    call: str
+    token: int
+    body: bytes
+
+
+class Refuse(Struct, frozen=True):
+    """Do not forward. For an offer in a request: answer ``status`` ``reason`` with the Warning text (399) and, when not
+    None, Retry-After seconds. For a held answer: the SIP half ends the call towards both sides with that reason."""
+
+    call: str
+    token: int
+    status: int
+    reason: str
+    warning: str = ""
+    retry_after: int | None = None
+
+
+class EndCall(Struct, frozen=True):
+    """The media of the call failed (fingerprint mismatch, gateway lost ...): release it on both sides.
+
+    Established: BYE both ways; early: CANCEL towards the called side and ``status`` towards the caller; each carries
+    ``Reason: SIP;cause=<status>;text="<text>"``.
+    """
+
+    call: str
+    status: int
+    text: str
+
+
+class ToGateway(Struct, frozen=True):
+    """Send one H.248 message on that association."""
+
+    link: int
+    message: Message
+
+
+class CloseGateway(Struct, frozen=True):
+    """Close that association (protocol failure, no answer, replaced by a newer one)."""
+
+    link: int
+    reason: str
+
+
+class Trace(Struct, frozen=True):
+    """A line for the structured trace; see docs/tracing.md for the kinds and their fields."""
+
+    kind: str
+    fields: dict[str, object]
+
+
+class Log(Struct, frozen=True):
+    """A log line: ``level`` debug, info, warning or error; ``event`` a short sentence; fields as structlog takes them."""
+
+    level: str
+    event: str
+    fields: dict[str, object]
+
+
+MediaCommand = Proceed | Refuse | EndCall | ToGateway | CloseGateway | Trace | Log

@@ -1,0 +1,218 @@
+"""H.248 messages as values (RFC 3525 Annex B.2, in its terms). What the parser makes and the writer takes.
+
+Context identifiers are ``int`` or one of the constants below; termination identifiers are ``str`` in which ``*`` is
+ALL and ``$`` is CHOOSE. Parameter values are ``str`` (one value), or ``tuple[str, ...]`` for a list (``[a, b]``).
+"""
+
+from msgspec import Struct
+
+NULL_CONTEXT = 0
+"""The null context, written ``-`` (RFC 3525 6.1)."""
+CHOOSE_CONTEXT = 0xFFFFFFFE
+"""``$``: the MG chooses (RFC 3525 Annex A, ContextID)."""
+ALL_CONTEXTS = 0xFFFFFFFF
+"""``*``: every context."""
+
+CHOOSE = "$"
+ALL = "*"
+ROOT = "ROOT"
+
+
+class Parameter(Struct, frozen=True):
+    """``name = value``: a package property, an event or signal parameter, a statistic (name ``pkg/item`` or ``item``).
+
+    ``relation`` is ``=``, ``#`` (not equal), ``<`` or ``>``. A statistic without a value has ``value`` None.
+    """
+
+    name: str
+    value: str | tuple[str, ...] | None = None
+    relation: str = "="
+
+
+class ErrorDescriptor(Struct, frozen=True):
+    """``Error = code { "text" }``; codes as registered (RFC 3525 and H.248.8)."""
+
+    code: int
+    text: str = ""
+
+
+class LocalControl(Struct, frozen=True):
+    """LocalControl descriptor (RFC 3525 7.1.7); ``mode`` is one of SendOnly, ReceiveOnly, SendReceive, Inactive, LoopBack."""
+
+    mode: str | None = None
+    reserve_value: bool | None = None
+    reserve_group: bool | None = None
+    properties: tuple[Parameter, ...] = ()
+
+
+class Stream(Struct, frozen=True):
+    """One stream of a Media descriptor. ``local`` and ``remote`` are SDP text exactly as carried between the braces."""
+
+    id: int = 1
+    control: LocalControl | None = None
+    local: str | None = None
+    remote: str | None = None
+    statistics: tuple[Parameter, ...] | None = None
+
+
+class TerminationState(Struct, frozen=True):
+    """TerminationState descriptor (RFC 3525 7.1.5)."""
+
+    service_states: str | None = None
+    buffer: str | None = None
+    properties: tuple[Parameter, ...] = ()
+
+
+class Media(Struct, frozen=True):
+    """Media descriptor (RFC 3525 7.1.4). A message that names no Stream uses stream 1 with ``implicit_stream`` True."""
+
+    streams: tuple[Stream, ...] = ()
+    state: TerminationState | None = None
+    implicit_stream: bool = False
+
+
+class Event(Struct, frozen=True):
+    """A requested or observed event: ``pkg/event { parameters }``. ``timestamp`` is ``YYYYMMDDThhmmsscc`` or None."""
+
+    name: str
+    parameters: tuple[Parameter, ...] = ()
+    stream: int | None = None
+    timestamp: str | None = None
+
+
+class Events(Struct, frozen=True):
+    """Events descriptor; an empty one (no request id) clears all events (RFC 3525 7.1.9)."""
+
+    request_id: int | None = None
+    events: tuple[Event, ...] = ()
+
+
+class ObservedEvents(Struct, frozen=True):
+    """ObservedEvents descriptor of a Notify (RFC 3525 7.1.17)."""
+
+    request_id: int
+    events: tuple[Event, ...] = ()
+
+
+class Signal(Struct, frozen=True):
+    """A signal to be applied: ``pkg/signal { parameters }``."""
+
+    name: str
+    parameters: tuple[Parameter, ...] = ()
+    stream: int | None = None
+
+
+class Signals(Struct, frozen=True):
+    """Signals descriptor; an empty one stops all signals (RFC 3525 7.1.11)."""
+
+    signals: tuple[Signal, ...] = ()
+
+
+class Audit(Struct, frozen=True):
+    """Audit descriptor: the descriptors asked for (``Media``, ``Events``, ``Statistics``, ``Packages`` ...), perhaps none."""
+
+    items: tuple[str, ...] = ()
+
+
+class ServiceChange(Struct, frozen=True):
+    """ServiceChange descriptor (RFC 3525 7.2.8). ``method``: Restart, Graceful, Forced, Handoff, Failover, Disconnected."""
+
+    method: str | None = None
+    reason: str | None = None
+    delay: int | None = None
+    address: str | None = None
+    profile: str | None = None
+    version: int | None = None
+    mgc_id: str | None = None
+    timestamp: str | None = None
+    extensions: tuple[Parameter, ...] = ()
+
+
+class Unknown(Struct, frozen=True):
+    """A descriptor that is in the grammar but not in the profile (Mux, Modem, DigitMap ...), kept as its tokens' text."""
+
+    name: str
+    text: str
+
+
+Descriptor = Media | Events | ObservedEvents | Signals | Audit | ServiceChange | Unknown | ErrorDescriptor | tuple[Parameter, ...]
+"""A tuple of :class:`Parameter` stands for the Statistics descriptor of a command."""
+
+COMMANDS: tuple[str, ...] = ("Add", "Move", "Modify", "Subtract", "AuditValue", "AuditCapability", "Notify", "ServiceChange")
+
+
+class Command(Struct, frozen=True):
+    """One command request, or reply when it stands in an :class:`ActionReply`.
+
+    ``name`` is one of :data:`COMMANDS` (long form). ``optional`` is the ``O-`` prefix, ``wildcard`` the ``W-`` prefix.
+    A reply to a failed command carries an :class:`ErrorDescriptor` in ``error``.
+    """
+
+    name: str
+    termination: str
+    media: Media | None = None
+    events: Events | None = None
+    signals: Signals | None = None
+    observed: ObservedEvents | None = None
+    audit: Audit | None = None
+    service_change: ServiceChange | None = None
+    statistics: tuple[Parameter, ...] | None = None
+    packages: tuple[str, ...] | None = None
+    error: ErrorDescriptor | None = None
+    unknown: tuple[Unknown, ...] = ()
+    optional: bool = False
+    wildcard: bool = False
+
+
+class Action(Struct, frozen=True):
+    """The commands for one context; the same shape serves requests and replies (``error`` only in replies)."""
+
+    context: int
+    commands: tuple[Command, ...] = ()
+    priority: int | None = None
+    emergency: bool = False
+    audit_context: bool = False
+    error: ErrorDescriptor | None = None
+
+
+class TransactionRequest(Struct, frozen=True, tag=True):
+    """``Transaction = id { actions }``."""
+
+    id: int
+    actions: tuple[Action, ...] = ()
+
+
+class TransactionReply(Struct, frozen=True, tag=True):
+    """``Reply = id { [ImmAckRequired] (error | actions) }``."""
+
+    id: int
+    actions: tuple[Action, ...] = ()
+    error: ErrorDescriptor | None = None
+    immediate_ack: bool = False
+
+
+class TransactionPending(Struct, frozen=True, tag=True):
+    """``Pending = id { }``."""
+
+    id: int
+
+
+class TransactionAck(Struct, frozen=True, tag=True):
+    """``TransactionResponseAck { id, id-id }``: inclusive ranges."""
+
+    ranges: tuple[tuple[int, int], ...] = ()
+
+
+Transaction = TransactionRequest | TransactionReply | TransactionPending | TransactionAck
+
+
+class Message(Struct, frozen=True):
+    """``MEGACO/version mId body``: either an error for the whole message or a list of transactions.
+
+    ``mid`` is the text of the mId as written: ``[127.0.0.1]:2944``, ``<example.net>:2944``, ``agw-1`` (device name).
+    """
+
+    mid: str
+    transactions: tuple[Transaction, ...] = ()
+    error: ErrorDescriptor | None = None
+    version: int = 1
