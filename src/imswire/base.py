@@ -4,8 +4,6 @@ The codecs raise :class:`ProtocolError` and nothing else for bad input. The rece
 ``reason`` into the protocol's own answer (SIP 400 or 488, H.248 error descriptor, MSRP 400) by a table.
 """
 
-from collections.abc import Iterator
-
 from msgspec import Struct
 
 
@@ -48,8 +46,9 @@ class TpktFramer:
     """Cuts a TCP byte stream into TPKT packets (RFC 1006 6: version 3, reserved, 16-bit length, payload).
 
     ``feed`` returns the payloads that became complete. The result does not depend on how the stream was cut. A wrong
-    version or an oversized or undersized length raises :class:`ProtocolError`; the stream cannot be resynchronised
-    after that and the connection is to be closed.
+    version or an oversized or undersized length raises :class:`ProtocolError`, then and at every later call, for the
+    stream cannot be resynchronised; payloads that were complete before the fault are returned first and
+    :attr:`error` is set: look at it after each call and close the connection.
     """
 
     HEADER = 4
@@ -57,6 +56,7 @@ class TpktFramer:
     def __init__(self, limit: int = 65_531) -> None:
         self._limit = limit
         self._buffer = bytearray()
+        self.error: ProtocolError | None = None
 
     @property
     def pending(self) -> int:
@@ -65,10 +65,19 @@ class TpktFramer:
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[bytes]:
         """Take bytes from the stream and return whole payloads, in order."""
-        self._buffer += data
-        return list(self._packets())
+        out: list[bytes] = []
+        if self.error is None:
+            self._buffer += data
+            try:
+                self._cut(out)
+            except ProtocolError as error:
+                self.error = error
+                self._buffer.clear()
+        if self.error is not None and not out:
+            raise self.error
+        return out
 
-    def _packets(self) -> Iterator[bytes]:
+    def _cut(self, out: list[bytes]) -> None:
         buffer = self._buffer
         start = 0
         try:
@@ -84,7 +93,7 @@ class TpktFramer:
                     )
                 if len(buffer) - start < length:
                     return
-                yield bytes(buffer[start + self.HEADER : start + length])
+                out.append(bytes(buffer[start + self.HEADER : start + length]))
                 start += length
         finally:
             del buffer[:start]

@@ -25,8 +25,11 @@ def test_framing_does_not_depend_on_how_the_stream_is_cut(payloads: list[bytes],
 
 def test_a_wrong_version_is_named_with_its_offset() -> None:
     framer = TpktFramer()
+    assert framer.feed(tpkt(b"MEGACO/1") + b"GET / HTTP/1.1\r\n") == [b"MEGACO/1"]
+    assert framer.error is not None
     with pytest.raises(ProtocolError) as error:
-        framer.feed(tpkt(b"MEGACO/1") + b"GET / HTTP/1.1\r\n")
+        framer.feed(b"more")
+    assert error.value is framer.error
     assert error.value.reason == "tpkt.version"
     assert error.value.offset == 12
     assert "71" in str(error.value)

@@ -1,0 +1,118 @@
+"""UDP on the fast path: a non-blocking socket that is drained when the poller says readable."""
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable
+
+from imskit.sockets import Address, bound_socket, local_address
+
+# Datagrams that one wake-up may take before the loop sees to other sockets; the poller is level-triggered.
+_BUDGET = 64
+_LARGEST = 65_535
+_QUEUE_OCTETS = 1_048_576
+_RECEIVE_BUFFER = 4_194_304
+
+
+class UdpSocket:
+    """One bound UDP socket; ``on_datagram(data, remote)`` is called for everything that arrives.
+
+    ``send`` goes straight to the kernel. While the kernel's buffer is full, datagrams wait in a bounded queue; beyond
+    that they are dropped and counted in ``dropped``, as the network itself would (the transactions above retransmit).
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        on_datagram: Callable[[bytes, Address], None],
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        connect: Address | None = None,
+        on_error: Callable[[OSError], None] | None = None,
+    ) -> None:
+        self._loop = loop or asyncio.get_running_loop()
+        self._sock = bound_socket(socket.SOCK_DGRAM, host, port, receive_buffer=_RECEIVE_BUFFER)
+        if connect is not None:
+            self._sock.connect(connect)  # ICMP errors are reported on connected sockets only
+        self._connected = connect
+        self.local: Address = local_address(self._sock)
+        self.on_datagram = on_datagram
+        self._on_error = on_error
+        self._queue: deque[tuple[bytes, Address]] = deque()
+        self._queued = 0
+        self.received = 0
+        self.sent = 0
+        self.dropped = 0
+        self.closed = False
+        self._loop.add_reader(self._sock, self._readable)
+
+    def send(self, data: bytes, remote: Address) -> None:
+        """Send one datagram; raises OSError when the kernel refuses it (too long, no route)."""
+        if self._queue:
+            self._enqueue(data, remote)
+            return
+        try:
+            self._put(data, remote)
+        except (BlockingIOError, InterruptedError):
+            self._enqueue(data, remote)
+            if self._queue:
+                self._loop.add_writer(self._sock, self._writable)
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+        self._queue.clear()
+        self._sock.close()
+
+    def _put(self, data: bytes, remote: Address) -> None:
+        if self._connected is None:
+            self._sock.sendto(data, remote)
+        else:
+            self._sock.send(data)
+        self.sent += 1
+
+    def _enqueue(self, data: bytes, remote: Address) -> None:
+        if self._queued + len(data) > _QUEUE_OCTETS:
+            self.dropped += 1
+            return
+        self._queue.append((data, remote))
+        self._queued += len(data)
+
+    def _writable(self) -> None:
+        while self._queue:
+            data, remote = self._queue[0]
+            try:
+                self._put(data, remote)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self.dropped += 1
+                self._failed(error)
+                if self.closed:
+                    return
+            self._queue.popleft()
+            self._queued -= len(data)
+        self._loop.remove_writer(self._sock)
+
+    def _readable(self) -> None:
+        receive, deliver = self._sock.recvfrom, self.on_datagram
+        for _ in range(_BUDGET):
+            try:
+                data, remote = receive(_LARGEST)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:  # an ICMP error that the kernel kept for us
+                self._failed(error)
+                return
+            self.received += 1
+            deliver(data, remote[:2])
+            if self.closed:
+                return
+
+    def _failed(self, error: OSError) -> None:
+        if self._on_error is not None:
+            self._on_error(error)
