@@ -22,11 +22,15 @@ class Parameter(Struct, frozen=True):
     """``name = value``: a package property, an event or signal parameter, a statistic (name ``pkg/item`` or ``item``).
 
     ``relation`` is ``=``, ``#`` (not equal), ``<`` or ``>``. A statistic without a value has ``value`` None.
+    ``listing`` matters for a tuple: ``and`` is ``[a, b]``, ``or`` is ``{a, b}``, ``range`` is ``[a:b]``. ``body`` is
+    the text between braces of a parameter that nests descriptors (``Embed { ... }``, ``DigitMap``), kept unread.
     """
 
     name: str
     value: str | tuple[str, ...] | None = None
     relation: str = "="
+    listing: str = "and"
+    body: str | None = None
 
 
 class ErrorDescriptor(Struct, frozen=True):
@@ -37,7 +41,10 @@ class ErrorDescriptor(Struct, frozen=True):
 
 
 class LocalControl(Struct, frozen=True):
-    """LocalControl descriptor (RFC 3525 7.1.7); ``mode`` is one of SendOnly, ReceiveOnly, SendReceive, Inactive, LoopBack."""
+    """LocalControl descriptor (RFC 3525 7.1.7).
+
+    ``mode`` is one of SendOnly, ReceiveOnly, SendReceive, Inactive, LoopBack.
+    """
 
     mode: str | None = None
     reserve_value: bool | None = None
@@ -46,7 +53,11 @@ class LocalControl(Struct, frozen=True):
 
 
 class Stream(Struct, frozen=True):
-    """One stream of a Media descriptor. ``local`` and ``remote`` are SDP text exactly as carried between the braces."""
+    """One stream of a Media descriptor.
+
+    ``local`` and ``remote`` are SDP text as carried between the braces, with inner line ends and every byte kept; white
+    space next to the braces is no part of it (RFC 3525 B.2: LBRKT and RBRKT take it), and ``\\}`` is already ``}``.
+    """
 
     id: int = 1
     control: LocalControl | None = None
@@ -94,6 +105,17 @@ class ObservedEvents(Struct, frozen=True):
     events: tuple[Event, ...] = ()
 
 
+class Unknown(Struct, frozen=True):
+    """A descriptor that is in the grammar but not in the profile (Mux, Modem, DigitMap ...), kept as its tokens' text.
+
+    ``text`` is what stood between the name and the end of the descriptor: ``= H221 { T1, T2 }``; its tokens are joined
+    by single spaces, comments are left out.
+    """
+
+    name: str
+    text: str
+
+
 class Signal(Struct, frozen=True):
     """A signal to be applied: ``pkg/signal { parameters }``."""
 
@@ -103,19 +125,23 @@ class Signal(Struct, frozen=True):
 
 
 class Signals(Struct, frozen=True):
-    """Signals descriptor; an empty one stops all signals (RFC 3525 7.1.11)."""
+    """Signals descriptor; an empty one stops all signals (RFC 3525 7.1.11). Signal lists stand in ``unknown``."""
 
     signals: tuple[Signal, ...] = ()
+    unknown: tuple[Unknown, ...] = ()
 
 
 class Audit(Struct, frozen=True):
-    """Audit descriptor: the descriptors asked for (``Media``, ``Events``, ``Statistics``, ``Packages`` ...), perhaps none."""
+    """Audit descriptor: the descriptors asked for (``Media``, ``Events``, ``Statistics``, ``Packages`` ...) or none."""
 
     items: tuple[str, ...] = ()
 
 
 class ServiceChange(Struct, frozen=True):
-    """ServiceChange descriptor (RFC 3525 7.2.8). ``method``: Restart, Graceful, Forced, Handoff, Failover, Disconnected."""
+    """ServiceChange descriptor (RFC 3525 7.2.8).
+
+    ``method``: Restart, Graceful, Forced, Handoff, Failover, Disconnected, or an extension ``X-...``.
+    """
 
     method: str | None = None
     reason: str | None = None
@@ -128,24 +154,38 @@ class ServiceChange(Struct, frozen=True):
     extensions: tuple[Parameter, ...] = ()
 
 
-class Unknown(Struct, frozen=True):
-    """A descriptor that is in the grammar but not in the profile (Mux, Modem, DigitMap ...), kept as its tokens' text."""
-
-    name: str
-    text: str
-
-
-Descriptor = Media | Events | ObservedEvents | Signals | Audit | ServiceChange | Unknown | ErrorDescriptor | tuple[Parameter, ...]
+Descriptor = (
+    Media
+    | Events
+    | ObservedEvents
+    | Signals
+    | Audit
+    | ServiceChange
+    | Unknown
+    | ErrorDescriptor
+    | tuple[Parameter, ...]
+)
 """A tuple of :class:`Parameter` stands for the Statistics descriptor of a command."""
 
-COMMANDS: tuple[str, ...] = ("Add", "Move", "Modify", "Subtract", "AuditValue", "AuditCapability", "Notify", "ServiceChange")
+COMMANDS: tuple[str, ...] = (
+    "Add",
+    "Move",
+    "Modify",
+    "Subtract",
+    "AuditValue",
+    "AuditCapability",
+    "Notify",
+    "ServiceChange",
+)
 
 
 class Command(Struct, frozen=True):
     """One command request, or reply when it stands in an :class:`ActionReply`.
 
     ``name`` is one of :data:`COMMANDS` (long form). ``optional`` is the ``O-`` prefix, ``wildcard`` the ``W-`` prefix.
-    A reply to a failed command carries an :class:`ErrorDescriptor` in ``error``.
+    A reply to a failed command carries an :class:`ErrorDescriptor` in ``error``. In a reply ``audit`` holds the bare
+    names of audited descriptors that are empty. ``terminations`` is set in the audit reply of the form
+    ``AuditValue = Context { T1, T2 }`` (``termination`` is then ``*``).
     """
 
     name: str
@@ -162,10 +202,15 @@ class Command(Struct, frozen=True):
     unknown: tuple[Unknown, ...] = ()
     optional: bool = False
     wildcard: bool = False
+    terminations: tuple[str, ...] | None = None
 
 
 class Action(Struct, frozen=True):
-    """The commands for one context; the same shape serves requests and replies (``error`` only in replies)."""
+    """The commands for one context; the same shape serves requests and replies (``error`` only in replies).
+
+    ``context_audit`` names what a ContextAudit asks for (``Topology``, ``Emergency``, ``Priority``); a topology
+    descriptor stands in ``unknown``.
+    """
 
     context: int
     commands: tuple[Command, ...] = ()
@@ -173,6 +218,8 @@ class Action(Struct, frozen=True):
     emergency: bool = False
     audit_context: bool = False
     error: ErrorDescriptor | None = None
+    context_audit: tuple[str, ...] = ()
+    unknown: tuple[Unknown, ...] = ()
 
 
 class TransactionRequest(Struct, frozen=True, tag=True):
@@ -209,6 +256,7 @@ Transaction = TransactionRequest | TransactionReply | TransactionPending | Trans
 class Message(Struct, frozen=True):
     """``MEGACO/version mId body``: either an error for the whole message or a list of transactions.
 
+    ``authentication`` is the text of an authentication header after its ``=`` (RFC 3525 10.2), not verified here.
     ``mid`` is the text of the mId as written: ``[127.0.0.1]:2944``, ``<example.net>:2944``, ``agw-1`` (device name).
     """
 
@@ -216,3 +264,4 @@ class Message(Struct, frozen=True):
     transactions: tuple[Transaction, ...] = ()
     error: ErrorDescriptor | None = None
     version: int = 1
+    authentication: str | None = None
