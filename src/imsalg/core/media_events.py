@@ -9,8 +9,9 @@ Gateways are reached through :class:`ToGateway` / :class:`FromGateway`; the shel
 
 from enum import StrEnum
 
-from imswire.h248.model import Message
 from msgspec import Struct
+
+from imswire.h248.model import Message
 
 
 class Side(StrEnum):
@@ -118,7 +119,9 @@ class BadFromGateway(Struct, frozen=True):
     text: str
 
 
-MediaEvent = OfferIn | AnswerIn | OfferFailed | CallEnded | LegConfirmed | GatewayUp | GatewayDown | FromGateway | BadFromGateway
+MediaEvent = (
+    OfferIn | AnswerIn | OfferFailed | CallEnded | LegConfirmed | GatewayUp | GatewayDown | FromGateway | BadFromGateway
+)
 
 
 # --- from the media half --------------------------------------------------------------------------------------------
@@ -148,7 +151,7 @@ class EndCall(Struct, frozen=True):
     """The media of the call failed (fingerprint mismatch, gateway lost ...): release it on both sides.
 
     Established: BYE both ways; early: CANCEL towards the called side and ``status`` towards the caller; each carries
-    ``Reason: SIP;cause=<status>;text="<text>"``.
+    ``Reason: SIP;cause=<status>;text="<text>"``. Tokens of the call that are still held get no verdict of their own.
     """
 
     call: str
@@ -178,7 +181,7 @@ class Trace(Struct, frozen=True):
 
 
 class Log(Struct, frozen=True):
-    """A log line: ``level`` debug, info, warning or error; ``event`` a short sentence; fields as structlog takes them."""
+    """A log line: ``level`` debug, info, warning or error; ``event`` a short sentence; fields for structlog."""
 
     level: str
     event: str

@@ -10,10 +10,11 @@ The functions here take and give values or edit :class:`Headers` in place; they 
 
 from collections.abc import Iterable
 
+from msgspec import Struct
+
 from imswire.base import ProtocolError
 from imswire.sip.headers import Headers
 from imswire.sip.values import SecMechanism, parse_sec_mechanisms
-from msgspec import Struct
 
 MEDIA_MECHANISMS: dict[str, str] = {
     "msrp-tls": "MSRP",
@@ -54,18 +55,13 @@ class VerifyOutcome(Struct, frozen=True):
 def media_name(mechanism: SecMechanism) -> str | None:
     """The known or unknown media plane mechanism that this entry names, or None for a signalling mechanism.
 
-    The published form is ``msrp-tls;mediasec``. ``...;mediasec=msrp-tls`` and a bare ``mediasec=msrp-tls``, which
-    contributions to TR 29.828 show, are read as the same thing.
+    The published form is ``msrp-tls;mediasec``. ``<anything>;mediasec=msrp-tls``, which contributions to TR 29.828
+    show, is read as the same thing.
     """
-    name = mechanism.name.strip().lower()
-    if name.startswith(MEDIASEC + "="):
-        return name.partition("=")[2].strip().strip('"')
-    if name == MEDIASEC:
+    value = mechanism.param(MEDIASEC)
+    if value is None:
         return None
-    for parameter, value in mechanism.params:
-        if parameter.strip().lower() == MEDIASEC:
-            return value.strip().strip('"').lower() if value else name
-    return None
+    return value.strip().lower() or mechanism.name.lower()
 
 
 def media_mechanisms(mechanisms: Iterable[SecMechanism]) -> frozenset[str]:
@@ -134,14 +130,7 @@ def strip_option_tag(headers: Headers, name: str, tag: str) -> bool:
 
     Lines that do not hold the tag keep their bytes.
     """
-    found = has_option_tag(headers, name, tag)
-    if found:
-        rest = [value for value in headers.values(name) if value.strip().lower() != tag]
-        if rest:
-            headers.set(name, ", ".join(rest))
-        else:
-            headers.remove(name)
-    return found
+    return headers.remove_value(name, tag)
 
 
 def strip_agreement(headers: Headers) -> None:

@@ -1,0 +1,229 @@
+"""Bindings of served UEs: what a successful REGISTER leaves at the P-CSCF (TS 24.229 5.2.2).
+
+A binding is keyed by address of record and contact address. Requests of a UE find theirs by the flow they came over or,
+when the UE changed its port or connection, by Contact from the same host; requests to a UE by the flow in our Path
+token.
+"""
+
+import heapq
+import itertools
+from collections.abc import Iterable
+
+from imsalg.core.media_events import AccessProfile
+from imswire.base import LimitExceeded, ProtocolError
+from imswire.sip.flow import Flow
+from imswire.sip.uri import SipUri
+from imswire.sip.values import NameAddr
+
+
+def contact_key(uri: str) -> str:
+    """What identifies a contact here: user, host, port and transport of its URI (RFC 3261 19.1.4 without the rest)."""
+    try:
+        parsed = SipUri.parse(uri)
+    except ProtocolError:
+        return uri
+    return f"{parsed.user or ''}@{parsed.hostport.lower()};{parsed.transport}"
+
+
+def identity_key(uri: str) -> str:
+    """A public user identity made comparable: scheme and host without case, no port and parameters."""
+    try:
+        parsed = SipUri.parse(uri)
+    except ProtocolError:
+        return uri.partition(";")[0].lower()
+    return f"{parsed.scheme}:{parsed.user or ''}@{parsed.host.lower()}"
+
+
+def user_of(uri: str) -> str:
+    """The user part of an identity, for traces and logs; the whole text when there is none."""
+    user, at, _ = uri.partition(":")[2].partition("@")
+    return user if at else uri
+
+
+class Binding:
+    """One registered contact. ``expires_at`` is on the engine's clock; ``path_token`` is the user part of its Path."""
+
+    __slots__ = (
+        "_identities",
+        "agreed",
+        "aor",
+        "associated",
+        "contact",
+        "expires_at",
+        "flow",
+        "key",
+        "path_token",
+        "profile",
+        "service_route",
+        "user",
+    )
+
+    def __init__(
+        self,
+        aor: str,
+        contact: str,
+        flow: Flow,
+        path_token: str,
+        expires_at: float,
+        *,
+        service_route: tuple[str, ...] = (),
+        associated: tuple[str, ...] = (),
+        agreed: frozenset[str] = frozenset(),
+        core_realm: str = "core",
+    ) -> None:
+        self.aor = aor
+        self.contact = contact
+        self.key = (aor, contact_key(contact))
+        self.flow: Flow | None = flow
+        self.path_token = path_token
+        self.expires_at = expires_at
+        self.service_route = service_route
+        self.associated = associated or (f"<{aor}>",)
+        self.agreed = agreed
+        self.user = user_of(aor)
+        self.profile = AccessProfile(flow.realm, core_realm, agreed, self.user)
+        self._identities = {identity_key(NameAddr.parse(value).uri): value for value in self.associated}
+
+    @property
+    def default_identity(self) -> str:
+        """The first value of P-Associated-URI (TS 24.229 5.2.6.3.2A)."""
+        return self.associated[0]
+
+    def identity(self, uri: str) -> str | None:
+        """The registered value equal to ``uri``, or None: what a UE asks for in P-Preferred-Identity."""
+        return self._identities.get(identity_key(uri))
+
+
+class Registrar:
+    """All bindings, by contact and by flow, with their expiry. ``limit`` bounds them, ``per_user`` those of one AOR."""
+
+    def __init__(self, limit: int, per_user: int) -> None:
+        self._limit = limit
+        self._per_user = per_user
+        self._by_key: dict[tuple[str, str], Binding] = {}
+        self._by_aor: dict[str, dict[str, Binding]] = {}
+        self._by_flow: dict[Flow, dict[tuple[str, str], Binding]] = {}
+        self._by_contact: dict[str, dict[tuple[str, str], Binding]] = {}
+        self._heap: list[tuple[float, int, Binding]] = []
+        self._order = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def get(self, aor: str, contact: str) -> Binding | None:
+        """The binding of that address of record and contact URI."""
+        return self._by_key.get((aor, contact_key(contact)))
+
+    def of(self, aor: str) -> list[Binding]:
+        """All bindings of an address of record."""
+        return list(self._by_aor.get(aor, {}).values())
+
+    def has_room(self, aor: str, contact: str) -> bool:
+        """True when a REGISTER for that contact can be stored."""
+        if self.get(aor, contact) is not None:
+            return True
+        return len(self._by_key) < self._limit and len(self._by_aor.get(aor, ())) < self._per_user
+
+    def put(self, binding: Binding) -> None:
+        """Store or replace a binding; raises LimitExceeded ``registration.full``."""
+        if not self.has_room(binding.aor, binding.contact):
+            raise LimitExceeded("registration.full", f"no room for another contact of {binding.aor}")
+        old = self._by_key.get(binding.key)
+        if old is not None:
+            self._unlink(old)
+        self._by_key[binding.key] = binding
+        self._by_aor.setdefault(binding.aor, {})[binding.key[1]] = binding
+        self._by_contact.setdefault(binding.key[1], {})[binding.key] = binding
+        if binding.flow is not None:
+            self._by_flow.setdefault(binding.flow, {})[binding.key] = binding
+        heapq.heappush(self._heap, (binding.expires_at, next(self._order), binding))
+        if len(self._heap) > 2 * len(self._by_key) + 64:  # entries of replaced bindings must not pile up
+            self._heap = [entry for entry in self._heap if self._by_key.get(entry[2].key) is entry[2]]
+            heapq.heapify(self._heap)
+
+    def remove(self, binding: Binding) -> None:
+        """Forget a binding (de-registration, expiry)."""
+        if self._by_key.get(binding.key) is binding:
+            self._unlink(binding)
+
+    def _unlink(self, binding: Binding) -> None:
+        del self._by_key[binding.key]
+        _drop(self._by_aor, binding.aor, binding.key[1])
+        _drop(self._by_contact, binding.key[1], binding.key)
+        if binding.flow is not None:
+            _drop(self._by_flow, binding.flow, binding.key)
+
+    def on_flow(self, flow: Flow) -> list[Binding]:
+        """The bindings whose UE is reached over ``flow``."""
+        return list(self._by_flow.get(flow, {}).values())
+
+    def flow_closed(self, flow: Flow) -> list[Binding]:
+        """The connection is gone: its bindings stay registered but cannot be reached until they register anew."""
+        lost = list(self._by_flow.pop(flow, {}).values())
+        for binding in lost:
+            binding.flow = None
+        return lost
+
+    def sender(self, flow: Flow, contact: str | None, identities: Iterable[str]) -> Binding | None:
+        """The binding on whose behalf a request came over ``flow``.
+
+        Several on one flow: that of the request's ``contact``, else one that owns one of ``identities`` (From,
+        P-Preferred-Identity), else the first. None on the flow: the binding of ``contact`` when it was made from the
+        same host (RFC 3261 UEs over TCP may open a connection per request).
+        """
+        on_flow = self._by_flow.get(flow)
+        key = contact_key(contact) if contact else ""
+        if on_flow:
+            candidates = list(on_flow.values())
+            if len(candidates) == 1:
+                return candidates[0]
+            for binding in candidates:
+                if binding.key[1] == key:
+                    return binding
+            wanted = list(identities)
+            for binding in candidates:
+                if any(binding.identity(uri) is not None for uri in wanted):
+                    return binding
+            return candidates[0]
+        for binding in self._by_contact.get(key, {}).values():
+            known = binding.flow
+            if known is not None and known.realm == flow.realm and known.remote[0] == flow.remote[0]:
+                return binding
+        return None
+
+    def receiver(self, flow: Flow, request_uri: str) -> Binding | None:
+        """The binding that a request over our Path token's ``flow`` is for: its contact is the Request-URI."""
+        on_flow = self._by_flow.get(flow)
+        if not on_flow:
+            return None
+        key = contact_key(request_uri)
+        for binding in on_flow.values():
+            if binding.key[1] == key:
+                return binding
+        return next(iter(on_flow.values())) if len(on_flow) == 1 else None
+
+    def with_contact(self, request_uri: str) -> Binding | None:
+        """The binding with that contact, for a core that does not use Path; None when there are none or several."""
+        found = self._by_contact.get(contact_key(request_uri), {})
+        return next(iter(found.values())) if len(found) == 1 else None
+
+    def expire(self, now: float) -> list[Binding]:
+        """Forget and return the bindings whose time is over."""
+        heap, gone = self._heap, list[Binding]()
+        while heap and heap[0][0] <= now:
+            binding = heapq.heappop(heap)[2]
+            if self._by_key.get(binding.key) is binding:
+                self._unlink(binding)
+                gone.append(binding)
+        return gone
+
+    def next_timer(self) -> float | None:
+        """When the next binding expires (or an entry of a replaced one, which costs nothing)."""
+        return self._heap[0][0] if self._heap else None
+
+
+def _drop[A, B, C](index: dict[A, dict[B, C]], outer: A, inner: B) -> None:
+    entries = index[outer]
+    del entries[inner]
+    if not entries:
+        del index[outer]

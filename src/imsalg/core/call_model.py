@@ -1,0 +1,193 @@
+"""What a call is made of: its stages and the table between them, its pending offer and legs, and what it asks of the
+world."""
+
+from enum import Enum, auto
+
+from msgspec import Struct
+
+from imsalg.core.media_answer import Answered
+from imsalg.core.media_events import (
+    AnswerIn,
+    CallEnded,
+    LegConfirmed,
+    OfferFailed,
+    OfferIn,
+    Side,
+)
+from imsalg.core.media_facts import Endpoint
+from imsalg.core.reservations import Line
+from imswire.h248.iq import StreamRequest
+from imswire.h248.model import TransactionReply
+from imswire.sdp.model import SessionDescription
+
+PHRASES: dict[int, str] = {
+    408: "Request Timeout",
+    481: "Call/Transaction Does Not Exist",
+    488: "Not Acceptable Here",
+    491: "Request Pending",
+    500: "Server Internal Error",
+    503: "Service Unavailable",
+    504: "Server Time-out",
+}
+NO_ROOM: frozenset[int] = frozenset({412, 432, 434, 502, 503, 505, 506, 510, 511, 512, 513, 521, 526, 529, 530, 531})
+"""H.248 errors that mean "not now": 503 with Retry-After; any other error of a gateway is 500."""
+TIMED_OUT = 0
+"""The code that stands for "no reply came"."""
+
+
+class Failure(Struct, frozen=True):
+    """What the gateway made of a transaction instead of doing it: an H.248 error code (or :data:`TIMED_OUT`) and
+    text."""
+
+    code: int
+    text: str
+
+    @property
+    def status(self) -> int:
+        """The SIP status for it."""
+        if self.code == TIMED_OUT:
+            return 504
+        return 503 if self.code in NO_ROOM else 500
+
+
+class MediaFailed(Struct, frozen=True):
+    """The media of the call are gone: gateway lost, fingerprint mismatch ..."""
+
+    status: int
+    text: str
+
+
+Input = OfferIn | AnswerIn | OfferFailed | CallEnded | LegConfirmed | TransactionReply | Failure | MediaFailed
+
+
+class Stage(Enum):
+    """Stages of a call."""
+
+    IDLE = auto()
+    RESERVING = auto()
+    """An offer is held until the gateway has reserved its new lines."""
+    OFFERED = auto()
+    """The offer went on; answers come."""
+    CONFIGURING = auto()
+    """An answer, or the confirmation of a leg, waits for the gateway."""
+    ESTABLISHED = auto()
+    """Offer and answer are complete and final; a new offer may come."""
+    RELEASING = auto()
+    """Over; only a reply of the gateway may still come."""
+
+
+class Do(Enum):
+    """What a row of the table orders."""
+
+    PLAN = auto()
+    GLARE = auto()
+    REOFFER = auto()
+    ALLOCATED = auto()
+    NOT_ALLOCATED = auto()
+    ANSWER = auto()
+    CONFIGURED = auto()
+    NOT_CONFIGURED = auto()
+    REPEAT = auto()
+    CONFIRM = auto()
+    ROLL_BACK = auto()
+    ABANDON = auto()
+    DEFER = auto()
+    RELEASE = auto()
+    END = auto()
+    CLEAN = auto()
+    IGNORE = auto()
+
+
+_S, _D = Stage, Do
+TABLE: dict[Stage, dict[type[Input], Do]] = {
+    _S.IDLE: {
+        OfferIn: _D.PLAN,
+        AnswerIn: _D.REPEAT,
+        OfferFailed: _D.RELEASE,
+        CallEnded: _D.RELEASE,
+        LegConfirmed: _D.IGNORE,
+        TransactionReply: _D.CLEAN,
+        Failure: _D.IGNORE,
+        MediaFailed: _D.END,
+    },
+    _S.RESERVING: {
+        OfferIn: _D.GLARE,
+        AnswerIn: _D.REPEAT,
+        OfferFailed: _D.ABANDON,
+        CallEnded: _D.RELEASE,
+        LegConfirmed: _D.IGNORE,
+        TransactionReply: _D.ALLOCATED,
+        Failure: _D.NOT_ALLOCATED,
+        MediaFailed: _D.END,
+    },
+    _S.OFFERED: {
+        OfferIn: _D.REOFFER,
+        AnswerIn: _D.ANSWER,
+        OfferFailed: _D.ROLL_BACK,
+        CallEnded: _D.RELEASE,
+        LegConfirmed: _D.CONFIRM,
+        TransactionReply: _D.CLEAN,
+        Failure: _D.IGNORE,
+        MediaFailed: _D.END,
+    },
+    _S.CONFIGURING: {
+        OfferIn: _D.GLARE,
+        AnswerIn: _D.DEFER,
+        OfferFailed: _D.DEFER,
+        CallEnded: _D.RELEASE,
+        LegConfirmed: _D.DEFER,
+        TransactionReply: _D.CONFIGURED,
+        Failure: _D.NOT_CONFIGURED,
+        MediaFailed: _D.END,
+    },
+    _S.ESTABLISHED: {
+        OfferIn: _D.PLAN,
+        AnswerIn: _D.REPEAT,
+        OfferFailed: _D.IGNORE,
+        CallEnded: _D.RELEASE,
+        LegConfirmed: _D.IGNORE,
+        TransactionReply: _D.CLEAN,
+        Failure: _D.IGNORE,
+        MediaFailed: _D.END,
+    },
+    _S.RELEASING: {
+        OfferIn: _D.IGNORE,
+        AnswerIn: _D.IGNORE,
+        OfferFailed: _D.IGNORE,
+        CallEnded: _D.IGNORE,
+        LegConfirmed: _D.IGNORE,
+        TransactionReply: _D.CLEAN,
+        Failure: _D.IGNORE,
+        MediaFailed: _D.IGNORE,
+    },
+}
+
+
+class Leg:
+    """What one leg answered: its bytes, what was made of them, and what the lines are to be for it."""
+
+    __slots__ = ("answered", "body", "rewritten", "wanted")
+
+    def __init__(
+        self, body: bytes, answered: Answered, rewritten: bytes, wanted: dict[int, dict[Side, StreamRequest]]
+    ) -> None:
+        self.body = body
+        self.answered = answered
+        self.rewritten = rewritten
+        self.wanted = wanted
+
+
+class Pending:
+    """An offer that is not agreed yet. ``lines`` are all that it secures, ``new`` those reserved for it."""
+
+    __slots__ = ("before", "ends", "gone", "legs", "lines", "new", "offer", "sdp", "undo")
+
+    def __init__(self, offer: OfferIn, sdp: SessionDescription) -> None:
+        self.offer = offer
+        self.sdp = sdp
+        self.lines: dict[int, Line] = {}
+        self.new: list[Line] = []
+        self.gone: set[int] = set()
+        self.ends: dict[int, Endpoint] = {}
+        self.legs: dict[str, Leg] = {}
+        self.undo: dict[int, tuple[dict[Side, StreamRequest], bool]] = {}

@@ -1,0 +1,272 @@
+"""The working memory of the P-CSCF core and its three ways out: transactions, the media half, commands to the shell.
+
+The procedures (requests, responses, registration, release) hold no state of their own; they share one :class:`Context`.
+What the transaction layer and the media half answer is queued in ``pending`` and handled in order by the engine: no
+procedure is ever entered while another one runs.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from imsalg.core.bindings import Registrar
+from imsalg.core.events import Command
+from imsalg.core.media_events import (
+    CallEnded,
+    EndCall,
+    Log,
+    MediaCommand,
+    MediaEvent,
+    OfferFailed,
+    Proceed,
+    Refuse,
+    Side,
+    Trace,
+)
+from imsalg.core.routing import Listener, Network
+from imsalg.core.sip_call import Answer, Call, Forward, Stage
+from imsalg.core.sip_trace import trace_fields
+from imsalg.core.tokens import TokenMint
+from imsalg.settings import Settings
+from imswire.sip.flow import Flow
+from imswire.sip.message import Request, Response
+from imswire.sip.transaction import ClientKey, Output, Send, ServerKey, TransactionLayer
+from imswire.sip.values import quote
+
+
+class Ids(Protocol):
+    """The injected source of identifiers."""
+
+    def branch(self) -> str: ...
+
+    def tag(self) -> str: ...
+
+    def token(self, octets: int = 16) -> str: ...
+
+
+class Media(Protocol):
+    """The media half as the SIP half sees it."""
+
+    def handle(self, event: MediaEvent, now: float) -> Sequence[MediaCommand]: ...
+
+    def expire(self, now: float) -> Sequence[MediaCommand]: ...
+
+    def next_timer(self) -> float | None: ...
+
+
+class Stats:
+    """Counters since the start; the shell shows them as metrics."""
+
+    __slots__ = (
+        "bad_messages",
+        "bugs",
+        "calls",
+        "dropped",
+        "forwarded",
+        "refused",
+        "registrations",
+        "released",
+        "requests",
+    )
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.forwarded = 0
+        self.refused = 0
+        self.dropped = 0
+        self.bad_messages = 0
+        self.calls = 0
+        self.released = 0
+        self.registrations = 0
+        self.bugs = 0
+
+
+type Internal = Output | Proceed | Refuse | EndCall
+
+
+class Context:
+    """See the module's text. ``now`` is the time of the event that is being handled."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        listeners: tuple[Listener, ...],
+        layer: TransactionLayer,
+        media: Media,
+        ids: Ids,
+        token_key: bytes,
+        *,
+        tracing: bool = False,
+    ) -> None:
+        self.settings = settings
+        self.network = Network(settings, listeners)
+        self.layer = layer
+        self.media_half = media
+        self.ids = ids
+        self.mint = TokenMint(token_key)
+        self.registrar = Registrar(settings.limits.bindings, settings.limits.contacts_per_user)
+        self.sides = {name: Side(realm.kind) for name, realm in settings.realm.items()}
+        self.cores = {name: settings.core_of(name) for name, realm in settings.realm.items() if realm.kind == "access"}
+        self.warning_host = settings.imsalg.name
+        self.tracing = tracing
+        self.stats = Stats()
+        self.now = 0.0
+        self.out: list[Command] = []
+        self.pending: deque[Internal] = deque()
+        self.calls: dict[str, Call] = {}
+        self.by_token: dict[str, tuple[Call, Side]] = {}
+        self.by_client: dict[ClientKey, Forward] = {}
+        self.by_server: dict[ServerKey, Forward] = {}
+        self.holds: dict[int, Forward] = {}
+        self._last_hold = 0
+        # Equal durations each, so insertion order is order of time.
+        self.linger: OrderedDict[Forward, float] = OrderedDict()
+        self.ending: OrderedDict[Call, float] = OrderedDict()
+        # What is being worked on, for the guard and the trace.
+        self.server: ServerKey | None = None
+        self.request: Request | None = None
+        self.call: Call | None = None
+        self.who = ""
+
+    # --- ways out ---
+
+    def transactions(self, outputs: Iterable[Output]) -> None:
+        """Take what the transaction layer gave: sends leave at once, the rest waits its turn."""
+        for output in outputs:
+            if type(output) is Send:
+                if self.tracing:
+                    self.trace_sip("out", output.message, output.flow)
+                self.out.append(output)
+            else:
+                self.pending.append(output)
+
+    def media(self, event: MediaEvent) -> None:
+        """Tell the media half something; its verdicts wait their turn."""
+        self.media_commands(self.media_half.handle(event, self.now))
+
+    def media_commands(self, commands: Iterable[MediaCommand]) -> None:
+        """Take what the media half gave."""
+        for command in commands:
+            if isinstance(command, (Proceed, Refuse, EndCall)):
+                self.pending.append(command)
+            elif type(command) is not Trace or self.tracing:
+                self.out.append(command)
+
+    def log(self, level: str, event: str, **fields: object) -> None:
+        """A log line; not for the path of every message."""
+        self.out.append(Log(level, event, fields))
+
+    def trace(self, kind: str, **fields: object) -> None:
+        """A trace line, when tracing is on."""
+        if self.tracing:
+            self.out.append(Trace(kind, fields))
+
+    def trace_sip(self, direction: str, message: Request | Response, flow: Flow) -> dict[str, object]:
+        """A ``sip`` trace line; its ``user`` may be filled in later by whoever knows."""
+        fields = trace_fields(direction, self.sides[flow.realm].value, flow, message, self.who)
+        self.out.append(Trace("sip", fields))
+        return fields
+
+    # --- answers ---
+
+    def respond(self, key: ServerKey, response: Response) -> None:
+        """Send a response through its server transaction."""
+        self.transactions(self.layer.respond(key, response, self.now))
+
+    def reply(self, request: Request, answer: Answer) -> Response:
+        """The response that ``answer`` asks for (RFC 3261 8.2.6; the Warning is 20.43's 399)."""
+        headers = list(answer.headers)
+        if answer.warning:
+            headers.append(("Warning", f"399 {self.warning_host} {quote(answer.warning)}"))
+        if answer.retry_after is not None:
+            headers.append(("Retry-After", str(answer.retry_after)))
+        return request.reply(answer.status, answer.reason, to_tag=self.ids.tag(), headers=headers)
+
+    def answer(self, key: ServerKey, request: Request, answer: Answer) -> None:
+        """Answer a request ourselves."""
+        if answer.status >= 300:
+            self.stats.refused += 1
+        self.respond(key, self.reply(request, answer))
+
+    # --- forwards ---
+
+    def send(self, forward: Forward) -> None:
+        """Start the client transaction of a forward (RFC 3261 16.6 steps 8 to 11)."""
+        face = self.network.face(forward.flow)
+        client, outputs = self.layer.request(
+            forward.outgoing,
+            forward.flow,
+            self.now,
+            via_host=face.via_host,
+            via_port=face.via_port,
+            timer_c=forward.is_invite,
+        )
+        forward.client = client
+        self.by_client[client] = forward
+        self.stats.forwarded += 1
+        self.transactions(outputs)
+
+    def register_forward(self, forward: Forward) -> None:
+        """Make a forward findable by its server transaction (CANCEL) and by its call."""
+        forward.who = self.who
+        if forward.server is not None:
+            self.by_server[forward.server] = forward
+        if forward.call is not None:
+            forward.call.forwards.add(forward)
+
+    def drop_forward(self, forward: Forward) -> None:
+        """Forget a forward altogether."""
+        if forward.server is not None:
+            self.by_server.pop(forward.server, None)
+        if forward.client is not None:
+            self.by_client.pop(forward.client, None)
+        if forward.hold:
+            self.holds.pop(forward.hold, None)
+            forward.hold = 0
+        if forward.call is not None:
+            forward.call.forwards.discard(forward)
+        self.linger.pop(forward, None)
+
+    def hold(self, forward: Forward) -> int:
+        """A fresh token under which ``forward`` waits for the media half."""
+        self._last_hold += 1
+        forward.hold = self._last_hold
+        self.holds[forward.hold] = forward
+        return forward.hold
+
+    # --- calls ---
+
+    def add_call(self, call: Call) -> None:
+        """Make a call findable by its tokens."""
+        self.calls[call.key] = call
+        for side, token in call.tokens.items():
+            self.by_token[token] = (call, side)
+        self.stats.calls += 1
+
+    def media_over(self, call: Call) -> None:
+        """Tell the media half, once, that the call is over."""
+        if call.has_media:
+            call.has_media = False
+            self.media(CallEnded(call.key))
+
+    def offer_failed(self, forward: Forward) -> None:
+        """The offer in ``forward`` came to nothing; an initial one ends the call."""
+        call = forward.call
+        if call is None:
+            return
+        if forward.initial:
+            self.end_call(call)
+        elif forward.offered and call.has_media:
+            self.media(OfferFailed(call.key, initial=False))
+
+    def end_call(self, call: Call) -> None:
+        """The call is over and nothing of it is routed any more."""
+        call.stage = Stage.ENDING
+        self.media_over(call)
+        for forward in list(call.forwards):
+            if forward.server is None or (forward.answered and not forward.aborted):
+                self.drop_forward(forward)  # an aborted one stays: its 2xx may still come and must be ended
+        self.ending.pop(call, None)
+        if self.calls.pop(call.key, None) is not None:
+            for token in call.tokens.values():
+                self.by_token.pop(token, None)

@@ -1,0 +1,380 @@
+"""The engine of the P-CSCF/IMS-ALG: SIP transactions, proxy, registration and the media half behind one door.
+
+``handle`` takes one event and runs it to completion: what the transaction layer and the media half answer goes through
+one queue, in order. Time is an argument. An exception that is no ProtocolError is a bug: it ends the call that it
+happened in (500, media subtracted) and is counted and logged; everything else goes on.
+"""
+
+from collections.abc import Iterable
+from typing import assert_never
+
+from imsalg.core.context import Context, Ids, Internal, Media, Stats
+from imsalg.core.events import BadMessageIn, Command, Event, FlowClosed, Received, SendFailed
+from imsalg.core.media_events import (
+    BadFromGateway,
+    EndCall,
+    FromGateway,
+    GatewayDown,
+    GatewayUp,
+    Log,
+    Proceed,
+    Refuse,
+    Trace,
+)
+from imsalg.core.registration import Registration
+from imsalg.core.release import Release
+from imsalg.core.requests import Requests
+from imsalg.core.responses import Responses
+from imsalg.core.routing import Listener
+from imsalg.core.sip_call import Answer, Forward, Purpose
+from imsalg.settings import Settings
+from imswire.base import LimitExceeded, ProtocolError
+from imswire.sip.flow import Flow
+from imswire.sip.message import Request, Response
+from imswire.sip.transaction import (
+    AckArrived,
+    CancelArrived,
+    ClientFailed,
+    ClientTimeout,
+    RequestArrived,
+    ResponseArrived,
+    Send,
+    ServerKey,
+    ServerTimeout,
+    StrayResponse,
+    Timers,
+    TransactionLayer,
+    TransactionLimits,
+)
+
+
+class Engine:
+    """See the module's text. It is a Machine[Event, Command] (:mod:`imskit.machine`).
+
+    ``media`` is the media half, ``ids`` the source of branches, tags and call keys, ``token_key`` the secret of Path
+    and Record-Route tokens, ``listeners`` the SIP sockets that are open.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        listeners: Iterable[Listener],
+        media: Media,
+        ids: Ids,
+        token_key: bytes,
+        *,
+        tracing: bool = False,
+    ) -> None:
+        timers = settings.timers
+        layer = TransactionLayer(
+            ids,
+            Timers(t1=timers.t1, t2=timers.t2, t4=timers.t4, c=timers.timer_c),
+            TransactionLimits(transactions=settings.limits.transactions),
+        )
+        self._ctx = Context(settings, tuple(listeners), layer, media, ids, token_key, tracing=tracing)
+        self._layer = layer
+        self._media = media
+        self._release = Release(self._ctx)
+        self._requests = Requests(self._ctx, self._release)
+        self._registration = Registration(self._ctx)
+        self._responses = Responses(self._ctx, self._release)
+
+    # --- what the shell and tests may look at ---
+
+    @property
+    def stats(self) -> Stats:
+        """Counters since the start."""
+        return self._ctx.stats
+
+    @property
+    def gauges(self) -> dict[str, int]:
+        """What is alive now."""
+        ctx = self._ctx
+        return {
+            "calls": len(ctx.calls),
+            "bindings": len(ctx.registrar),
+            "forwards": len(ctx.by_client),
+            "held": len(ctx.holds),
+        }
+
+    # --- Machine ---
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        """Take one event; returns the commands to carry out, in order."""
+        ctx = self._ctx
+        ctx.now = now
+        if ctx.tracing:
+            ctx.who = ""
+            if type(event) is Received:
+                ctx.trace_sip("in", event.message, event.flow)
+        self._guarded_event(event)
+        self._drain()
+        out = self._take()
+        if ctx.tracing and ctx.who:  # known only now; what went out before it was known belongs to the same user
+            for command in out:
+                if type(command) is Trace and command.fields.get("user") == "":
+                    command.fields["user"] = ctx.who
+        return out
+
+    def expire(self, now: float) -> list[Command]:
+        """Run every timer that is due."""
+        ctx = self._ctx
+        ctx.now = now
+        ctx.who = ""
+        ctx.transactions(self._layer.expire(now))
+        self._drain()
+        due = self._media.next_timer()
+        if due is not None and due <= now:
+            ctx.media_commands(self._media.expire(now))
+            self._drain()
+        self._registration.expire(now)
+        while ctx.linger and (first := next(iter(ctx.linger.items())))[1] <= now:
+            ctx.drop_forward(first[0])
+        while ctx.ending and (last := next(iter(ctx.ending.items())))[1] <= now:
+            del ctx.ending[last[0]]
+            self._release.ending_due(last[0])
+        self._drain()
+        return self._take()
+
+    def next_timer(self) -> float | None:
+        """The earliest timer of all parts."""
+        ctx = self._ctx
+        earliest = self._layer.next_timer()
+        for time in (self._media.next_timer(), ctx.registrar.next_timer()):
+            if time is not None and (earliest is None or time < earliest):
+                earliest = time
+        for fixed in (ctx.linger, ctx.ending):
+            if fixed and (earliest is None or next(iter(fixed.values())) < earliest):
+                earliest = next(iter(fixed.values()))
+        return earliest
+
+    def _take(self) -> list[Command]:
+        ctx = self._ctx
+        out, ctx.out = ctx.out, []
+        return out
+
+    # --- dispatch ---
+
+    def _guarded_event(self, event: Event) -> None:
+        ctx = self._ctx
+        ctx.server = ctx.request = ctx.call = None
+        try:
+            self._event(event)
+        except Exception as error:  # noqa: BLE001  outermost door: a bug ends one call, never the daemon
+            self._bug(error, event)
+
+    def _drain(self) -> None:
+        ctx = self._ctx
+        pending = ctx.pending
+        while pending:
+            item = pending.popleft()
+            ctx.server = ctx.request = ctx.call = None
+            try:
+                self._internal(item)
+            except Exception as error:  # noqa: BLE001  outermost door, as above
+                self._bug(error, item)
+
+    def _event(self, event: Event) -> None:
+        ctx = self._ctx
+        if type(event) is Received:
+            self._received(event.message, event.flow)
+        elif isinstance(event, (FromGateway, GatewayUp, GatewayDown, BadFromGateway)):
+            ctx.media(event)
+        elif isinstance(event, BadMessageIn):
+            self._bad_message(event)
+        elif isinstance(event, FlowClosed):
+            self._registration.flow_closed(event.flow)
+            ctx.transactions(self._layer.transport_failed(event.flow, ctx.now))
+        elif isinstance(event, SendFailed):
+            ctx.transactions(self._layer.send_failed(event.message, event.flow, ctx.now))
+
+    def _received(self, message: Request | Response, flow: Flow) -> None:
+        ctx = self._ctx
+        try:
+            ctx.transactions(self._layer.receive(message, flow, ctx.now))
+        except LimitExceeded:
+            ctx.stats.refused += 1
+            if isinstance(message, Request) and message.method != "ACK":
+                retry = ctx.settings.limits.retry_after
+                self._stateless(message, flow, Answer(503, "too many transactions", retry_after=retry))
+        except ProtocolError as error:
+            ctx.stats.bad_messages += 1
+            ctx.log("info", "message dropped", peer=str(flow.remote), error=str(error))
+
+    def _bad_message(self, event: BadMessageIn) -> None:
+        """RFC 3261 16.3 step 1, 18.3, 21.4.1: answer what can be answered, drop and count the rest."""
+        ctx, error = self._ctx, event.error
+        ctx.stats.bad_messages += 1
+        request = error.message
+        answered = request is not None and request.method != "ACK"
+        ctx.log("info", "bad message", peer=str(event.flow.remote), error=str(error), answered=answered)
+        if request is not None and answered:
+            self._stateless(request, event.flow, Answer(error.status, error.hint or error.reason))
+
+    def _stateless(self, request: Request, flow: Flow, answer: Answer) -> None:
+        try:
+            response = self._ctx.reply(request, answer)
+        except ProtocolError:  # its own header values cannot be copied: nothing to answer with
+            self._ctx.stats.dropped += 1
+            return
+        self._ctx.transactions([Send(response, flow)])
+
+    def _internal(self, item: Internal) -> None:
+        ctx = self._ctx
+        match item:
+            case RequestArrived():
+                self._request(item.key, item.request, item.flow)
+            case ResponseArrived():
+                self._response(item, item.response)
+            case AckArrived():
+                call = self._requests.ack(item.request, item.flow)
+                if call is not None and call.bye_waits is not None:
+                    self._release.acked(call)
+            case Proceed() | Refuse():
+                self._verdict(item)
+            case CancelArrived():
+                if item.invite_key is not None:
+                    self._responses.cancelled(item.invite_key, item.request)
+            case EndCall():
+                self._release.end_call(item)
+            case ClientTimeout() | ClientFailed():
+                self._no_answer(item)
+            case ServerTimeout() | StrayResponse():
+                ctx.stats.dropped += 1  # RFC 6026 7.2: a stray response is not forwarded
+            case Send():
+                ctx.transactions([item])
+            case _:
+                assert_never(item)
+
+    def _request(self, key: ServerKey, request: Request, flow: Flow) -> None:
+        ctx = self._ctx
+        ctx.server, ctx.request = key, request
+        ctx.stats.requests += 1
+        if request.method == "INVITE":
+            ctx.respond(key, request.reply(100))
+        try:
+            if request.method == "REGISTER":
+                self._registration.arrived(key, request, flow)
+            else:
+                self._requests.arrived(key, request, flow)
+        except Answer as answer:
+            ctx.answer(key, request, answer)
+        except LimitExceeded as error:
+            self._undo(key)
+            ctx.answer(key, request, Answer(503, error.hint, retry_after=ctx.settings.limits.retry_after))
+        except ProtocolError as error:
+            self._undo(key)
+            ctx.answer(key, request, Answer(400, error.hint or error.reason))
+
+    def _undo(self, key: ServerKey) -> None:
+        """A request failed half way: nothing of it may stay."""
+        ctx = self._ctx
+        forward = ctx.by_server.get(key)
+        if forward is not None:
+            ctx.drop_forward(forward)
+            if forward.initial and forward.call is not None:
+                ctx.end_call(forward.call)
+
+    def _response(self, item: ResponseArrived, response: Response) -> None:
+        forward = self._ctx.by_client.get(item.key)
+        if forward is None:
+            self._ctx.stats.dropped += 1
+            return
+        self._ctx.server, self._ctx.request = forward.server, forward.received
+        try:
+            if forward.purpose is Purpose.REGISTER:
+                self._registration.answered(forward, response)
+            else:
+                self._responses.arrived(forward, response)
+        except ProtocolError as error:
+            self._bad_response(forward, response, error)
+
+    def _bad_response(self, forward: Forward, response: Response, error: ProtocolError) -> None:
+        """A value in a response cannot be read: a provisional one is dropped, a final one becomes 502 to the caller."""
+        ctx = self._ctx
+        ctx.stats.bad_messages += 1
+        ctx.log("info", "bad response", peer=str(forward.flow.remote), error=str(error), status=response.status)
+        if response.status < 200 or forward.answered or forward.server is None:
+            return
+        forward.answered = True
+        server, received = forward.server, forward.received
+        ctx.drop_forward(forward)
+        ctx.answer(server, received, Answer(502, error.hint or error.reason))
+        if forward.is_invite:
+            ctx.offer_failed(forward)
+
+    def _verdict(self, verdict: Proceed | Refuse) -> None:
+        ctx = self._ctx
+        forward = ctx.holds.pop(verdict.token, None)
+        if forward is None or forward.call is None or forward.call.key != verdict.call:
+            return  # what it was for is over (CANCEL, failure)
+        forward.hold = 0
+        ctx.server, ctx.request, ctx.call = forward.server, forward.received, forward.call
+        ctx.who = forward.who
+        if forward.held_response is not None:
+            if isinstance(verdict, Proceed):
+                self._responses.proceed(forward, verdict)
+            else:
+                self._responses.refuse(forward, verdict)
+        elif isinstance(verdict, Proceed):
+            if forward.outgoing.body != verdict.body:
+                forward.outgoing.body = verdict.body
+            ctx.send(forward)
+        else:
+            self._offer_refused(forward, verdict)
+
+    def _offer_refused(self, forward: Forward, verdict: Refuse) -> None:
+        ctx = self._ctx
+        forward.answered = True
+        ctx.drop_forward(forward)
+        if forward.server is not None:
+            answer = Answer(
+                verdict.status, verdict.warning, reason=verdict.reason or None, retry_after=verdict.retry_after
+            )
+            ctx.answer(forward.server, forward.received, answer)
+        ctx.trace(
+            "call", what="refused", call_id=forward.received.call_id, reason=verdict.warning, status=verdict.status
+        )
+        if forward.initial and forward.call is not None:
+            ctx.end_call(forward.call)
+
+    def _no_answer(self, item: ClientTimeout | ClientFailed) -> None:
+        forward = self._ctx.by_client.get(item.key)
+        if forward is None:
+            return
+        if isinstance(item, ClientTimeout):
+            self._responses.timeout(forward)
+        else:
+            self._responses.failed(forward)
+
+    # --- bugs ---
+
+    def _bug(self, error: Exception, item: object) -> None:
+        """Report a bug and end what it happened in: 500 to the request, the call's media subtracted."""
+        ctx = self._ctx
+        ctx.stats.bugs += 1
+        where = _place(error)
+        call_id = ctx.request.headers.get("call-id") if ctx.request is not None else None
+        ctx.out.append(
+            Log("error", "bug", {"error": repr(error), "at": where, "event": type(item).__name__, "call_id": call_id})
+        )
+        ctx.trace("call", what="bug", call_id=call_id or "", reason=repr(error), at=where)
+        server, request, call = ctx.server, ctx.request, ctx.call
+        try:
+            if server is not None and request is not None and request.method != "ACK":
+                forward = ctx.by_server.get(server)
+                if forward is not None:
+                    ctx.drop_forward(forward)
+                ctx.respond(server, request.reply(500, to_tag=ctx.ids.tag()))
+            if call is not None:
+                ctx.end_call(call)
+        except Exception as second:  # noqa: BLE001  the reporter is the last door of all
+            ctx.out.append(Log("error", "bug while ending a call", {"error": repr(second)}))
+
+
+def _place(error: Exception) -> str:
+    """File and line where an exception was raised, innermost frame."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "?"

@@ -1,0 +1,463 @@
+"""The media gateways that this controller (MGC) serves: associations, transactions, life and death (RFC 3525 8, 11).
+
+A gateway is known by its mId from its ServiceChange Restart or Disconnected on; until then a link may carry nothing
+else. While its link is down a gateway is kept for a grace time, with its contexts: if it comes back with Disconnected
+it is audited, contexts that nobody claims are subtracted and calls whose contexts have vanished are reported. If it
+restarts, stays away or does not answer the heartbeat (an AuditValue of ROOT that asks for nothing), it is lost and
+everything in it is reported lost.
+"""
+
+from collections.abc import Callable
+
+from imsalg.core.gateway_model import (
+    Done,
+    Failed,
+    Gateway,
+    Link,
+    Lost,
+    Report,
+    State,
+    Ticket,
+    audited_contexts,
+    message_id,
+)
+from imsalg.core.gateway_trace import trace_fields
+from imsalg.core.media_events import CloseGateway, Log, MediaCommand, ToGateway, Trace
+from imsalg.media_settings import MediaSettings
+from imswire.base import LimitExceeded
+from imswire.h248 import iq
+from imswire.h248.errors import H248Error, error
+from imswire.h248.model import (
+    ALL,
+    ALL_CONTEXTS,
+    NULL_CONTEXT,
+    ROOT,
+    Action,
+    Audit,
+    Command,
+    ErrorDescriptor,
+    Message,
+    ServiceChange,
+    TransactionAck,
+    TransactionReply,
+    TransactionRequest,
+)
+from imswire.h248.transaction import (
+    ErrorIn,
+    Output,
+    ReplyIn,
+    RequestAborted,
+    RequestFailed,
+    RequestIn,
+    RequestTimeout,
+    Send,
+    Timers,
+    TransactionLayer,
+)
+
+BAD_MESSAGES = 16
+"""Unreadable messages on one link, one after another, before it is closed."""
+
+
+PROBE = Ticket(-1)
+AUDIT = Ticket(-2)
+ORDER = Ticket(0)
+"""Tickets that are not a call's: the heartbeat, the audit after a return, and transactions nobody waits for."""
+
+
+class Gateways:
+    """All gateways. Commands go to ``emit``; what calls must know waits in :attr:`reports` until it is taken.
+
+    ``call_id`` finds the SIP Call-ID of a call's key, for traces. ``first_transaction`` and ``jitter`` are injected
+    so that tests know every byte. Methods take ``now``.
+    """
+
+    def __init__(
+        self,
+        settings: MediaSettings,
+        emit: Callable[[MediaCommand], None],
+        call_id: Callable[[str], str],
+        *,
+        first_transaction: int = 1,
+        jitter: Callable[[], float] = lambda: 1.0,
+        tracing: bool = True,
+    ) -> None:
+        self._settings = settings
+        self._mid = message_id(settings.mid)
+        self._emit = emit
+        self._call_id = call_id
+        self._first = first_transaction
+        self._jitter = jitter
+        self._tracing = tracing
+        self.links: dict[int, Link] = {}
+        self.gateways: dict[str, Gateway] = {}
+        self.reports: list[Report] = []
+
+    # --- what calls need ---
+
+    def choose(self, preferred: str | None) -> Gateway | None:
+        """The gateway ``preferred`` if there is such a name, else the least loaded one in service."""
+        if preferred is not None:
+            known = self.gateways.get(preferred)
+            return known if known is not None and known.state is not State.AWAY else None
+        serving = [gateway for gateway in self.gateways.values() if gateway.state is State.IN_SERVICE]
+        return min(serving, key=lambda gateway: (gateway.load, gateway.mid), default=None)
+
+    def transact(self, mid: str, actions: tuple[Action, ...], ticket: Ticket, now: float) -> None:
+        """Send one transaction; a :class:`Done` follows for a ticket number above 0, even when it cannot be sent."""
+        gateway = self.gateways.get(mid)
+        link = self.links.get(gateway.link) if gateway is not None and gateway.state is not State.AWAY else None
+        if gateway is None or link is None:
+            self._done(ticket.number, code=503, text="the media gateway is away")
+            return
+        try:
+            tid, outputs = link.layer.request(actions, now)
+        except LimitExceeded as fault:
+            self._done(ticket.number, code=510, text=fault.hint)
+            return
+        link.tickets[tid] = ticket
+        gateway.reserving += ticket.reserving
+        self._run(link, outputs, now)
+
+    def claim(self, mid: str, context: int, key: str) -> None:
+        """That context belongs to call ``key``."""
+        gateway = self.gateways.get(mid)
+        if gateway is not None:
+            gateway.contexts[context] = key
+
+    def release(self, mid: str, context: int) -> None:
+        """That context belongs to nobody."""
+        gateway = self.gateways.get(mid)
+        if gateway is not None:
+            gateway.contexts.pop(context, None)
+
+    # --- links ---
+
+    def up(self, number: int, peer: str, now: float, *, reliable: bool) -> None:
+        """A link came up; the gateway behind it is to announce itself."""
+        if len(self.links) >= self._settings.limits.gateways:
+            self._emit(CloseGateway(number, "too many media gateways"))
+            return
+        request = self._settings.timers.request
+        layer = TransactionLayer(
+            self._mid,
+            reliable=reliable,
+            first_id=self._first,
+            timers=Timers(deadline=request, give_up=request),
+            jitter=self._jitter,
+        )
+        self.links[number] = Link(number, peer, layer)
+
+    def down(self, number: int, reason: str, now: float) -> None:
+        """A link is gone: its transactions fail, and its gateway has the grace time to come back."""
+        link = self.links.pop(number, None)
+        if link is None:
+            return
+        gateway = link.gateway
+        if gateway is not None and gateway.link == number:
+            gateway.state = State.AWAY
+            gateway.away_until = now + self._settings.timers.reconnect_grace
+            self._log("warning", "media gateway away", gateway, reason=reason)
+        self._run(link, link.layer.reset(), now)
+
+    def bad(self, number: int, code: int, text: str) -> None:
+        """Unreadable bytes: answer with an error for the message, and close a link on which they do not end."""
+        link = self.links.get(number)
+        if link is None:
+            return
+        link.bad += 1
+        self._emit(Log("warning", "unreadable H.248 message", {"peer": link.peer, "code": code, "text": text}))
+        if link.bad > BAD_MESSAGES:
+            self._emit(CloseGateway(number, "unreadable H.248 messages"))
+            return
+        self._send(link, Message(self._mid, error=ErrorDescriptor(code, text)))
+
+    def message(self, number: int, message: Message, now: float) -> None:
+        """One message from a gateway."""
+        link = self.links.get(number)
+        if link is None:
+            return
+        link.bad = 0
+        self._trace(link, "in", message)
+        gateway = link.gateway
+        if gateway is not None:
+            gateway.heard, gateway.probed = now, None
+            gateway.probe_at = now + self._settings.timers.heartbeat
+        self._run(link, link.layer.receive(message, now), now, message.mid)
+
+    # --- time ---
+
+    def next_timer(self) -> float | None:
+        """The earliest of heartbeats, grace times and transaction timers."""
+        timers = self._settings.timers
+        due = [timer for link in self.links.values() if (timer := link.layer.next_timer()) is not None]
+        for gateway in self.gateways.values():
+            if gateway.state is State.AWAY:
+                due.append(gateway.away_until)
+            elif timers.heartbeat > 0:
+                due.append(gateway.probe_at if gateway.probed is None else gateway.probed + timers.heartbeat_timeout)
+        return min(due, default=None)
+
+    def expire(self, now: float) -> None:
+        """Run what is due."""
+        timers = self._settings.timers
+        for link in list(self.links.values()):
+            self._run(link, link.layer.expire(now), now)
+        for gateway in list(self.gateways.values()):
+            if gateway.state is State.AWAY:
+                if gateway.away_until <= now:
+                    self._lose(gateway, "media gateway did not come back")
+            elif timers.heartbeat <= 0:
+                continue
+            elif gateway.probed is not None and gateway.probed + timers.heartbeat_timeout <= now:
+                self._silent(gateway, now)
+            elif gateway.probed is None and gateway.probe_at <= now:
+                gateway.probed = now
+                probe = Action(NULL_CONTEXT, (Command("AuditValue", ROOT, audit=Audit()),))
+                self.transact(gateway.mid, (probe,), PROBE, now)
+
+    def _silent(self, gateway: Gateway, now: float) -> None:
+        """The heartbeat was not answered: the gateway is lost, its link of no use."""
+        link = self.links.pop(gateway.link, None)
+        self._emit(CloseGateway(gateway.link, "no answer to the heartbeat"))
+        gateway.state = State.AWAY
+        self._lose(gateway, "media gateway does not answer")
+        if link is not None:
+            link.gateway = None
+            self._run(link, link.layer.reset(), now)
+
+    # --- outputs of the transaction layer ---
+
+    def _run(self, link: Link, outputs: list[Output], now: float, mid: str = "") -> None:
+        for output in outputs:
+            match output:
+                case Send(message):
+                    self._send(link, message)
+                case RequestIn(tid, request):
+                    self._request(link, tid, request, mid, now)
+                case ReplyIn(tid, reply):
+                    self._settle(link, tid, now, reply=reply)
+                case RequestTimeout(tid):
+                    self._settle(link, tid, now)
+                case RequestFailed(tid, fault):
+                    self._settle(link, tid, now, code=fault.code, text=fault.text)
+                case ErrorIn(fault):
+                    fields = {"peer": link.peer, "code": fault.code, "text": fault.text}
+                    self._emit(Log("warning", "media gateway reports an error", dict(fields)))
+                case RequestAborted():
+                    pass
+
+    def _settle(
+        self,
+        link: Link,
+        tid: int,
+        now: float,
+        *,
+        reply: TransactionReply | None = None,
+        code: int = 0,
+        text: str = "no reply",
+    ) -> None:
+        ticket = link.tickets.pop(tid, ORDER)
+        reserving = ticket.reserving
+        gateway = link.gateway
+        if gateway is not None:
+            gateway.reserving -= reserving
+        if ticket is AUDIT and gateway is not None:
+            self._audited(gateway, reply, now)
+        elif reply is None and reserving and gateway is not None and gateway.state is not State.AWAY:
+            # Whether the contexts were made is not known: look.
+            self._audit(gateway, now)
+        self._done(ticket.number, reply, code, text)
+        if gateway is not None and reserving:
+            self._subtract_suspects(gateway, now)
+
+    def _done(self, ticket: int, reply: TransactionReply | None = None, code: int = 0, text: str = "") -> None:
+        if ticket > 0:
+            self.reports.append(Done(ticket, reply, code, text))
+
+    # --- requests of the gateway ---
+
+    def _request(self, link: Link, tid: int, request: TransactionRequest, mid: str, now: float) -> None:
+        actions = []
+        for action in request.actions:
+            replies = []
+            for command in action.commands:
+                try:
+                    replies.append(self._command(link, action, command, mid, now))
+                except H248Error as fault:
+                    replies.append(Command(command.name, command.termination, error=fault.descriptor()))
+                    if not command.optional:
+                        break
+            actions.append(Action(action.context, tuple(replies)))
+            if replies and replies[-1].error is not None and not action.commands[len(replies) - 1].optional:
+                break
+        if not actions:
+            self._run(link, link.layer.reply(tid, (), now, error(403, "no actions")), now)
+            return
+        self._run(link, link.layer.reply(tid, actions, now), now)
+        gateway = link.gateway
+        if gateway is not None and gateway.audit_due:
+            gateway.audit_due = False
+            self._audit(gateway, now)
+
+    def _command(self, link: Link, action: Action, command: Command, mid: str, now: float) -> Command:
+        if command.name == "ServiceChange":
+            self._service_change(link, command, mid, now)
+            # The version is echoed (RFC 3525 11.3); nothing else is negotiated.
+            version = command.service_change.version if command.service_change is not None else None
+            change = ServiceChange(version=1) if version is not None else None
+            return Command("ServiceChange", command.termination, service_change=change)
+        gateway = link.gateway
+        if gateway is None:
+            raise H248Error(505, "announce yourself with ServiceChange first")
+        if command.name != "Notify":
+            raise H248Error(443, command.name)
+        for failure in iq.read_notify(command):
+            if action.context in gateway.contexts:
+                self.reports.append(Failed(gateway.mid, action.context, command.termination, failure))
+            else:
+                self._log("info", "notification for a released context", gateway, context=action.context)
+        return iq.notify_reply(command.termination)
+
+    def _service_change(self, link: Link, command: Command, mid: str, now: float) -> None:
+        change = command.service_change
+        method = change.method if change is not None and change.method else ""
+        reason = change.reason if change is not None and change.reason else ""
+        if command.termination.upper() != ROOT:
+            self._emit(Log("info", "service change of a termination", {"termination": command.termination}))
+            return
+        if change is not None and change.version is not None and change.version < 1:
+            raise H248Error(406, str(change.version))
+        handler = {
+            "restart": self._restart,
+            "disconnected": self._returned,
+            "graceful": self._graceful,
+            "forced": self._forced,
+        }.get(method.lower())
+        if handler is None:
+            raise H248Error(501, f"ServiceChange {method or 'without a method'}")
+        handler(link, mid, reason, now)
+
+    def _bind(self, link: Link, mid: str, now: float) -> Gateway:
+        """Make ``link`` the one link of gateway ``mid``, which is made if need be; an older link is closed."""
+        gateway = self.gateways.get(mid)
+        if gateway is None:
+            if len(self.gateways) >= self._settings.limits.gateways:
+                raise H248Error(510, "too many media gateways")
+            gateway = self.gateways[mid] = Gateway(mid, link.number, now)
+        if link.gateway is not None and link.gateway is not gateway:
+            raise H248Error(402, f"this association belongs to {link.gateway.mid}")
+        if gateway.link != link.number:
+            old = self.links.pop(gateway.link, None)
+            if old is not None:
+                old.gateway = None
+                self._emit(CloseGateway(old.number, "replaced by a newer association"))
+                gateway.reserving = 0
+                self._run(old, old.layer.reset(), now)
+        gateway.link, gateway.state, gateway.heard, gateway.probed = link.number, State.IN_SERVICE, now, None
+        gateway.probe_at = now + self._settings.timers.heartbeat
+        link.gateway = gateway
+        return gateway
+
+    def _restart(self, link: Link, mid: str, reason: str, now: float) -> None:
+        gateway = self._bind(link, mid, now)
+        self._forget_contexts(gateway, "media gateway restarted")
+        self._log("info", "media gateway in service", gateway, reason=reason)
+
+    def _returned(self, link: Link, mid: str, reason: str, now: float) -> None:
+        gateway = self._bind(link, mid, now)
+        gateway.audit_due = True  # after the reply: a gateway takes no command before it
+        self._log("info", "media gateway is back", gateway, reason=reason)
+
+    def _graceful(self, link: Link, mid: str, reason: str, now: float) -> None:
+        if link.gateway is not None:
+            link.gateway.state = State.LEAVING
+            self._log("info", "media gateway is leaving", link.gateway, reason=reason)
+
+    def _forced(self, link: Link, mid: str, reason: str, now: float) -> None:
+        if link.gateway is not None:
+            link.gateway.state = State.LEAVING
+            self._forget_contexts(link.gateway, "media gateway went out of service")
+            self._log("warning", "media gateway out of service", link.gateway, reason=reason)
+
+    # --- audit, loss ---
+
+    def _audit(self, gateway: Gateway, now: float) -> None:
+        action = Action(ALL_CONTEXTS, (Command("AuditValue", ALL, audit=Audit()),))
+        self.transact(gateway.mid, (action,), AUDIT, now)
+
+    def _audited(self, gateway: Gateway, reply: TransactionReply | None, now: float) -> None:
+        """Subtract what nobody claims; report what is claimed and gone."""
+        if reply is None:
+            return
+        found, fault = audited_contexts(reply)
+        if fault is not None:
+            self._log("warning", "audit refused", gateway, code=fault.code, text=fault.text)
+            return
+        gone = tuple(sorted(gateway.contexts.keys() - found))
+        for context in gone:
+            gateway.contexts.pop(context)
+        if gone:
+            self.reports.append(Lost(gateway.mid, gone, "media gateway lost the context"))
+        gateway.suspects = found - gateway.contexts.keys()
+        self._subtract_suspects(gateway, now)
+
+    def _subtract_suspects(self, gateway: Gateway, now: float) -> None:
+        """Unclaimed contexts may still be those of a reservation whose reply is on its way: wait until there is
+        none."""
+        if gateway.reserving or not gateway.suspects or gateway.state is State.AWAY:
+            return
+        if any(isinstance(report, Done) for report in self.reports):
+            return
+        orphans = sorted(gateway.suspects - gateway.contexts.keys())
+        gateway.suspects.clear()
+        if orphans:
+            self._log("warning", "contexts that nobody claims", gateway, contexts=orphans)
+            actions = tuple(Action(context, (iq.to_subtract(),)) for context in orphans)
+            self.transact(gateway.mid, actions, ORDER, now)
+
+    def settled(self, now: float) -> None:
+        """The reports are taken: look again at unclaimed contexts that had to wait for that."""
+        for gateway in self.gateways.values():
+            if gateway.suspects:
+                self._subtract_suspects(gateway, now)
+
+    def _lose(self, gateway: Gateway, text: str) -> None:
+        self.gateways.pop(gateway.mid, None)
+        self._log("error", "media gateway lost", gateway, reason=text, contexts=len(gateway.contexts))
+        self._forget_contexts(gateway, text)
+
+    def _forget_contexts(self, gateway: Gateway, text: str) -> None:
+        if gateway.contexts:
+            self.reports.append(Lost(gateway.mid, tuple(sorted(gateway.contexts)), text))
+            gateway.contexts.clear()
+
+    # --- out ---
+
+    def _send(self, link: Link, message: Message) -> None:
+        self._trace(link, "out", message)
+        self._emit(ToGateway(link.number, message))
+
+    def _trace(self, link: Link, direction: str, message: Message) -> None:
+        if not self._tracing:
+            return
+        gateway = link.gateway
+        for transaction in message.transactions:
+            tid = None if isinstance(transaction, TransactionAck) else transaction.id
+            # Only replies and pendings that come in, and requests that go out, bear ids of ours.
+            ours = (direction == "out") is isinstance(transaction, TransactionRequest)
+            ticket = link.tickets.get(tid, ORDER) if tid is not None and ours else ORDER
+            if ticket is PROBE:
+                continue  # heartbeats would drown everything else
+            key, call_id = ticket.call, ticket.call_id
+            if not key and gateway is not None and isinstance(transaction, TransactionRequest):
+                keys = (gateway.contexts.get(action.context, "") for action in transaction.actions)
+                key = next((found for found in keys if found), "")
+                call_id = self._call_id(key)
+            fields = trace_fields(direction, gateway.mid if gateway is not None else message.mid, transaction)
+            if key:
+                fields |= {"call": key, "call_id": call_id}
+            self._emit(Trace("h248", fields))
+
+    def _log(self, level: str, event: str, gateway: Gateway, **fields: object) -> None:
+        self._emit(Log(level, event, {"gateway": gateway.mid, **fields}))

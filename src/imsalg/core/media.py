@@ -1,0 +1,255 @@
+"""The media half of the IMS-ALG: SDP offers and answers in, verdicts and H.248 out (:mod:`imsalg.core.media_events`).
+
+A :class:`MediaHalf` is a machine: it owns the calls and the gateways, hands each event to the one it is for, and
+carries between them what they have to say to each other, until nobody has anything left to say.
+"""
+
+from collections.abc import Callable
+
+from imsalg.core.call import Call
+from imsalg.core.call_model import Failure, MediaFailed, Stage
+from imsalg.core.gateway_model import Done, Failed, Lost, State, Ticket
+from imsalg.core.gateways import Gateways
+from imsalg.core.media_events import (
+    AnswerIn,
+    BadFromGateway,
+    CallEnded,
+    FromGateway,
+    GatewayDown,
+    GatewayUp,
+    LegConfirmed,
+    Log,
+    MediaCommand,
+    MediaEvent,
+    OfferFailed,
+    OfferIn,
+    Refuse,
+    Trace,
+)
+from imsalg.media_settings import MediaSettings
+from imswire.h248.model import Action
+
+FAILURES: dict[str, int | None] = {
+    "fingerprint-mismatch": 488,
+    "tls-failed": 488,
+    "tcp-failed": 503,
+    "inactive": 408,
+    "remote-closed": None,
+}
+"""Failure kind of a Notify -> the SIP status with which the call is ended; None is for the log alone.
+
+A fingerprint that does not match has to end the session at once (RFC 4975 14.4). An MSRP connection that was closed
+can be set up again by either end with a re-offer, so it is theirs to hang up (RFC 4975 5.4).
+"""
+WORDS: dict[str, str] = {
+    "fingerprint-mismatch": "certificate fingerprint mismatch",
+    "tls-failed": "TLS handshake failed",
+    "tcp-failed": "TCP connection failed",
+    "inactive": "media inactive",
+}
+
+
+class MediaHalf:
+    """See the module's text. Ids are injected: ``first_transaction`` is the first H.248 transaction id on each link,
+    and ``jitter`` gives numbers in [0, 1) for repetitions over UDP. Without ``tracing`` no Trace commands come
+    out."""
+
+    def __init__(
+        self,
+        settings: MediaSettings,
+        *,
+        first_transaction: int = 1,
+        jitter: Callable[[], float] = lambda: 1.0,
+        tracing: bool = True,
+    ) -> None:
+        self.settings = settings
+        self.gateways = Gateways(
+            settings,
+            self.emit,
+            self._call_id,
+            first_transaction=first_transaction,
+            jitter=jitter,
+            tracing=tracing,
+        )
+        self.calls: dict[str, Call] = {}
+        self._tracing = tracing
+        self._out: list[MediaCommand] = []
+        self._now = 0.0
+        self._waiting: dict[int, Call] = {}
+        self._last_ticket = 0
+
+    # --- the machine ---
+
+    def handle(self, event: MediaEvent, now: float) -> list[MediaCommand]:
+        """Take one event."""
+        self._now = now
+        match event:
+            case OfferIn():
+                self._offer(event)
+            case AnswerIn():
+                self._answer(event)
+            case OfferFailed() | CallEnded() | LegConfirmed():
+                call = self.calls.get(event.call)
+                if call is not None:
+                    call.handle(event)
+            case GatewayUp(link, peer, reliable):
+                self.gateways.up(link, peer, now, reliable=reliable)
+            case GatewayDown(link, reason):
+                self.gateways.down(link, reason, now)
+            case FromGateway(link, message):
+                self.gateways.message(link, message, now)
+            case BadFromGateway(link, code, text):
+                self.gateways.bad(link, code, text)
+        return self._flush()
+
+    def expire(self, now: float) -> list[MediaCommand]:
+        """Run the timers that are due."""
+        self._now = now
+        self.gateways.expire(now)
+        return self._flush()
+
+    def next_timer(self) -> float | None:
+        """The earliest timer, or None."""
+        return self.gateways.next_timer()
+
+    def stats(self) -> dict[str, int]:
+        """Gauges: calls known, contexts held, gateways in service."""
+        gateways = self.gateways.gateways.values()
+        return {
+            "calls": len(self.calls),
+            "contexts": sum(len(gateway.contexts) for gateway in gateways),
+            "gateways": sum(gateway.state is State.IN_SERVICE for gateway in gateways),
+        }
+
+    # --- calls ---
+
+    def _offer(self, event: OfferIn) -> None:
+        call = self.calls.get(event.call)
+        if call is None:
+            if len(self.calls) >= self.settings.limits.calls:
+                retry = self.settings.retry_after
+                self.emit(
+                    Refuse(event.call, event.token, 503, "Service Unavailable", "too many calls with media", retry)
+                )
+                return
+            call = self.calls[event.call] = Call(self, event)
+        call.handle(event)
+
+    def _answer(self, event: AnswerIn) -> None:
+        call = self.calls.get(event.call)
+        if call is not None:
+            call.handle(event)
+        else:
+            self.emit(Refuse(event.call, event.token, 481, "Call/Transaction Does Not Exist", "the call is over"))
+
+    def _flush(self) -> list[MediaCommand]:
+        """Let calls and gateways talk until they are done; then everything that is to go out."""
+        gateways = self.gateways
+        while gateways.reports:
+            reports, gateways.reports = gateways.reports, []
+            for report in reports:
+                match report:
+                    case Done():
+                        self._done(report)
+                    case Lost():
+                        self._lost(report)
+                    case Failed():
+                        self._failed(report)
+            gateways.settled(self._now)
+        out, self._out = self._out, []
+        return out
+
+    def _done(self, report: Done) -> None:
+        call = self._waiting.pop(report.ticket, None)
+        if call is None:
+            return
+        if report.reply is None:
+            call.outcome(report.ticket, Failure(report.code, report.text))
+        elif report.reply.error is not None:
+            call.outcome(report.ticket, Failure(report.reply.error.code, report.reply.error.text))
+        else:
+            call.outcome(report.ticket, report.reply)
+
+    def _lost(self, report: Lost) -> None:
+        lost = frozenset(report.contexts)
+        for call in [c for c in self.calls.values() if c.gateway == report.gateway and lost.intersection(c.contexts)]:
+            if call.stage is not Stage.RELEASING:
+                call.handle(MediaFailed(503, report.text))
+
+    def _failed(self, report: Failed) -> None:
+        gateway = self.gateways.gateways.get(report.gateway)
+        call = self.calls.get(gateway.contexts.get(report.context, "")) if gateway is not None else None
+        if call is None:
+            return
+        failure = report.failure
+        fields: dict[str, object] = {
+            "call_id": call.sip_call_id,
+            "user": call.profile.user,
+            "gateway": report.gateway,
+            "context": report.context,
+            "termination": report.termination,
+            "kind": failure.kind,
+            "text": failure.text,
+        }
+        if failure.expected or failure.seen:
+            fields |= {"expected": failure.expected, "seen": failure.seen}
+        status = FAILURES.get(failure.kind)
+        if status is None:
+            self.emit(Log("info", "media connection closed", fields))
+            return
+        self.emit(Log("error", "media failed", fields))
+        call.handle(MediaFailed(status, WORDS[failure.kind]))
+
+    def _call_id(self, key: str) -> str:
+        call = self.calls.get(key)
+        return call.sip_call_id if call is not None else ""
+
+    # --- what calls ask of the world ---
+
+    def emit(self, command: MediaCommand) -> None:
+        """Give a command out."""
+        if type(command) is not Trace or self._tracing:
+            self._out.append(command)
+
+    def choose(self, call: Call, lines: int) -> bool:
+        """Bind ``call`` to a gateway in service."""
+        gateway = self.gateways.choose(call.gateway if call.lines else None)
+        if gateway is None:
+            return False
+        call.gateway = gateway.mid
+        return True
+
+    def request(self, call: Call, actions: tuple[Action, ...]) -> int:
+        """Send a transaction for ``call``; its outcome comes through :meth:`Call.outcome`, never at once."""
+        self._last_ticket += 1
+        self._waiting[self._last_ticket] = call
+        reserving = sum(1 for action in actions if any(command.name == "Add" for command in action.commands))
+        ticket = Ticket(self._last_ticket, call.key, call.sip_call_id, reserving)
+        self.gateways.transact(call.gateway or "", actions, ticket, self._now)
+        return ticket.number
+
+    def order(self, call: Call, actions: tuple[Action, ...]) -> None:
+        """Send a transaction whose outcome nobody waits for."""
+        if call.gateway is not None:
+            self.gateways.transact(call.gateway, actions, Ticket(0, call.key, call.sip_call_id), self._now)
+
+    def claim(self, call: Call, context: int, index: int) -> None:
+        """That context belongs to the call."""
+        self.gateways.claim(call.gateway or "", context, call.key)
+        fields: dict[str, object] = {
+            "call": call.key,
+            "call_id": call.sip_call_id,
+            "gateway": call.gateway,
+            "context": context,
+            "line": index,
+        }
+        self.emit(Trace("bind", fields))
+
+    def release(self, call: Call, context: int) -> None:
+        """That context belongs to nobody any more."""
+        self.gateways.release(call.gateway or "", context)
+
+    def forget(self, call: Call) -> None:
+        """The call is over."""
+        if self.calls.get(call.key) is call:
+            del self.calls[call.key]

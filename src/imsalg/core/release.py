@@ -1,0 +1,208 @@
+"""Ending calls from the middle: BYE both ways from what the messages showed, ACK and BYE for an unwanted 2xx, CANCEL.
+
+The P-CSCF releases calls whose media failed or cannot be secured (TS 24.229 5.2.8.1). It speaks to each end in the name
+of the other one: From, To, Call-ID and route set are those of the dialog, CSeq goes beyond the highest that the other
+end used.
+"""
+
+from imsalg.core.context import Context
+from imsalg.core.media_events import EndCall, Side
+from imsalg.core.routing import next_uri
+from imsalg.core.sip_call import Answer, Call, Forward, Party, Purpose, Stage, other, tag_of
+from imswire.base import ProtocolError
+from imswire.sip.flow import Flow
+from imswire.sip.headers import Headers, split_values
+from imswire.sip.message import Request, Response
+from imswire.sip.values import NameAddr, quote
+
+
+def reason_of(answer: Answer) -> str:
+    """The Reason value (RFC 3326) that says why something is cancelled or ended."""
+    text = f";text={quote(answer.warning)}" if answer.warning else ""
+    return f"SIP;cause={answer.status}{text}"
+
+
+class Release:
+    """Builds and sends what ends calls; the call's end is told to the media half here too."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+
+    def end_call(self, command: EndCall) -> None:
+        """The media half gives a call up: BYE both ways, or CANCEL and a final answer while it is early."""
+        ctx = self._ctx
+        call = ctx.calls.get(command.call)
+        if call is None or call.stage is Stage.ENDING:
+            return
+        ctx.call, ctx.who = call, call.profile.user
+        ctx.stats.released += 1
+        ctx.trace("call", what="ended", call_id=call.call_id, reason=command.text, status=command.status)
+        answer = Answer(command.status, command.text)
+        if call.stage is Stage.ESTABLISHED:
+            self.established(call, answer)
+            return
+        for forward in list(call.forwards):
+            self.abort(forward, answer)
+        ctx.end_call(call)
+
+    def abort(self, forward: Forward, answer: Answer) -> None:
+        """Answer a pending request ourselves; if it went on already, cancel it there and swallow what comes."""
+        ctx = self._ctx
+        if forward.answered or forward.server is None:
+            return
+        forward.answered = forward.aborted = True
+        forward.queue.clear()
+        held, forward.held_response = forward.held_response, None
+        ctx.holds.pop(forward.hold, None)
+        forward.hold = 0
+        ctx.answer(forward.server, forward.received, answer)
+        ctx.by_server.pop(forward.server, None)
+        if forward.client is None:
+            ctx.drop_forward(forward)
+        elif held is not None and held.status >= 200:
+            self.ack_and_bye(forward, held, answer)
+        elif forward.is_invite:
+            ctx.linger[forward] = ctx.now + ctx.settings.timers.t64
+            ctx.transactions(ctx.layer.cancel(forward.client, ctx.now, (("Reason", reason_of(answer)),)))
+
+    def established(self, call: Call, answer: Answer, *, but: Side | None = None) -> None:
+        """BYE to both ends of an established call, or to all but side ``but``, which has had its own already."""
+        ctx = self._ctx
+        if call.stage is Stage.ENDING:
+            return
+        for forward in list(call.forwards):
+            if forward.received.method != "BYE":
+                self.abort(forward, answer)
+        legs = call.confirmed_legs
+        call.stage = Stage.ENDING
+        ctx.media_over(call)
+        ctx.ending[call] = ctx.now + ctx.settings.timers.t64
+        called = other(call.caller_side)
+        for leg in legs:
+            if called is not but:
+                self._send_bye(call, called, leg.party, call.caller.address, answer)
+            if call.caller_side is but:
+                continue
+            if leg.acked:
+                self._send_bye(call, call.caller_side, call.caller, leg.party.address, answer)
+            else:
+                # RFC 3261 15: the called side must not send BYE before the ACK; it goes when the ACK has passed.
+                call.bye_waits = (leg, answer)
+
+    def acked(self, call: Call) -> None:
+        """An ACK went through; a BYE to the caller may have waited for it."""
+        if call.bye_waits is not None and call.bye_waits[0].acked:
+            (leg, answer), call.bye_waits = call.bye_waits, None
+            self._send_bye(call, call.caller_side, call.caller, leg.party.address, answer)
+
+    def ending_due(self, call: Call) -> None:
+        """64*T1 have passed since the release began: an ACK that has not come will not come."""
+        ctx = self._ctx
+        if call.bye_waits is not None:
+            (leg, answer), call.bye_waits = call.bye_waits, None
+            self._send_bye(call, call.caller_side, call.caller, leg.party.address, answer)
+        ctx.end_call(call)
+
+    def bye_sent(self, call: Call, forward: Forward) -> None:
+        """A BYE of one end was sent on. When it ends the last confirmed leg, the media are over (RFC 3261 15.1)."""
+        ctx = self._ctx
+        request = forward.received
+        leg = call.legs.pop(tag_of(request.headers.get("to" if forward.side is call.caller_side else "from")), None)
+        if call.stage is Stage.ESTABLISHED and leg is not None and not call.confirmed_legs:
+            call.stage = Stage.ENDING
+            ctx.media_over(call)
+            ctx.ending[call] = ctx.now + 2 * ctx.settings.timers.t64
+
+    def bye_answered(self, call: Call | None) -> None:
+        """A BYE, forwarded or our own, has its answer: forget the call when no other is under way."""
+        if call is None or call.stage is not Stage.ENDING or call.bye_waits is not None:
+            return
+        if not any(forward.received.method == "BYE" for forward in call.forwards):
+            self._ctx.end_call(call)
+
+    # --- building ---
+
+    def ack_and_bye(self, forward: Forward, response: Response, answer: Answer) -> None:
+        """End the dialog that an unwanted 2xx has made at the far side (RFC 3261 13.2.2.4, 15)."""
+        ctx = self._ctx
+        invite = forward.outgoing
+        side = other(forward.side)
+        party = Party(
+            response.need("to"), response.headers.get("contact") or "", response.headers.get_all("record-route")
+        )
+        routes = self._routes(party, forward) if forward.initial else invite.headers.get_all("route")
+        number = invite.cseq.number
+        try:
+            target = _contact_uri(party.contact) or invite.uri
+            face = ctx.network.face(forward.flow)
+            ack = _request("ACK", target, invite.need("from"), party.address, invite.call_id, number, routes)
+            flow = self._flow(side, ack, forward.flow)
+            ctx.transactions(ctx.layer.send_ack(ack, flow, ctx.now, via_host=face.via_host, via_port=face.via_port))
+            number = max(number, forward.call.cseq[forward.side] if forward.call is not None else 0) + 1
+            bye = _request("BYE", target, invite.need("from"), party.address, invite.call_id, number, routes)
+            bye.headers.add("Reason", reason_of(answer))
+            self._own(bye, self._flow(side, bye, forward.flow), forward.side, None)
+        except ProtocolError as error:
+            ctx.log("warning", "an unwanted dialog cannot be ended", call_id=invite.call_id, error=str(error))
+
+    def _send_bye(self, call: Call, side: Side, party: Party, from_address: str, answer: Answer) -> None:
+        ctx = self._ctx
+        call.cseq[other(side)] += 1
+        try:
+            target = _contact_uri(party.contact)
+            if target is None:
+                raise ProtocolError("release.contact", "the dialog has no Contact")
+            routes = self._dialog_routes(call, side, party)
+            bye = _request("BYE", target, from_address, party.address, call.call_id, call.cseq[other(side)], routes)
+            bye.headers.add("Reason", reason_of(answer))
+            flow = self._flow(side, bye, call.flows[side])
+            self._own(bye, flow, other(side), call)
+        except ProtocolError as error:
+            ctx.log("warning", "a BYE cannot be made", call_id=call.call_id, error=str(error))
+
+    def _own(self, bye: Request, flow: Flow, side: Side, call: Call | None) -> None:
+        forward = Forward(None, bye, bye, flow, side, call, purpose=Purpose.OWN)
+        self._ctx.register_forward(forward)
+        self._ctx.send(forward)
+
+    def _flow(self, side: Side, request: Request, known: Flow) -> Flow:
+        """A UE is reached over its flow; towards the core the route set (or Contact) says where to."""
+        if side is Side.ACCESS:
+            return known
+        return self._ctx.network.resolve(next_uri(request), known.realm)
+
+    def _dialog_routes(self, call: Call, side: Side, party: Party) -> list[str]:
+        values = [value for line in party.record_route for value in split_values(line)]
+        if side is call.caller_side:
+            return values  # as it stood in the INVITE when it reached us: nearest hop first
+        return _beyond(values, call.tokens[side], self._ctx)
+
+    def _routes(self, party: Party, forward: Forward) -> list[str]:
+        if forward.call is None:
+            return []
+        return self._dialog_routes(forward.call, other(forward.side), party)
+
+
+def _beyond(values: list[str], token: str, ctx: Context) -> list[str]:
+    """Of the Record-Route values in a response, those between us and the answerer, nearest to us first.
+
+    They stand above our own value on that side (RFC 3261 12.1.2 reverses the list for the caller's end).
+    """
+    for index, value in enumerate(values):
+        own = ctx.network.own(value) if token in value else None
+        if own is not None and own.user == token:
+            return values[:index][::-1]
+    return []
+
+
+def _contact_uri(contact: str) -> str | None:
+    values = split_values(contact)
+    return NameAddr.parse(values[0]).uri if values else None
+
+
+def _request(method: str, target: str, from_: str, to: str, call_id: str, number: int, routes: list[str]) -> Request:
+    headers = Headers((("Max-Forwards", "70"), ("From", from_), ("To", to), ("Call-ID", call_id)))
+    headers.add("CSeq", f"{number} {method}")
+    for value in routes:
+        headers.add("Route", value)
+    return Request(method, target, headers)

@@ -1,0 +1,328 @@
+"""Requests that arrive: checked, routed, and sent on (RFC 3261 16.3 to 16.6, TS 24.229 5.2.6 and 5.2.7)."""
+
+from imsalg.core import header_policy, security
+from imsalg.core.bindings import Binding, user_of
+from imsalg.core.context import Context
+from imsalg.core.header_policy import Direction
+from imsalg.core.media_events import AccessProfile, OfferIn, Side
+from imsalg.core.release import Release
+from imsalg.core.routing import next_uri, unwrap_strict
+from imsalg.core.sip_call import Answer, Call, Forward, Party, Stage, has_sdp, other, tag_of
+from imsalg.core.tokens import CALL_ACCESS, CALL_CORE, FLOW_ACCESS, FLOW_CORE, KINDS, PATH, unpack_flow
+from imswire.base import ProtocolError
+from imswire.sip.flow import Flow
+from imswire.sip.message import Request
+from imswire.sip.transaction import ServerKey
+from imswire.sip.values import NameAddr
+
+MAX_FORWARDS = 70
+DIALOG_FORMING = frozenset({"SUBSCRIBE", "REFER", "NOTIFY"})
+"""Besides INVITE: requests whose dialogs this node stays in by Record-Route (RFC 6665, RFC 3515)."""
+NOT_ALLOWED_OUT_OF_DIALOG = frozenset({"BYE", "PRACK", "UPDATE", "INFO"})
+OUT = {Side.ACCESS: Direction.REQUEST_FROM_UE, Side.CORE: Direction.REQUEST_TO_UE}
+
+
+def forwardable(ctx: Context, request: Request, side: Side) -> Request:
+    """A copy of ``request`` that passed RFC 3261 16.3: hops left, no extension demanded of proxies that we lack.
+
+    Raises :class:`Answer` 483 or 420, ProtocolError for unreadable values.
+    """
+    outgoing = request.copy()
+    headers = outgoing.headers
+    hops = request.max_forwards
+    if hops == 0:
+        raise Answer(483)
+    headers.set("Max-Forwards", str(MAX_FORWARDS if hops is None else hops - 1))
+    if side is Side.ACCESS and any(name in headers for name in security.OPTION_TAG_HEADERS):
+        for name in security.OPTION_TAG_HEADERS:
+            for tag in (security.SEC_AGREE, security.MEDIASEC):
+                headers.remove_value(name, tag)
+    if "proxy-require" in headers:
+        unknown = [tag for tag in headers.values("proxy-require") if tag.lower() != "path"]
+        if unknown:
+            raise Answer(420, headers=(("Unsupported", ", ".join(unknown)),))
+    return outgoing
+
+
+class Requests:
+    """Everything but REGISTER, CANCEL and the ACK of a failure (which the transaction layer handles)."""
+
+    def __init__(self, ctx: Context, release: Release) -> None:
+        self._ctx = ctx
+        self._release = release
+
+    def arrived(self, key: ServerKey, request: Request, flow: Flow) -> None:
+        """Route one request; raises :class:`Answer` or ProtocolError where it is to be refused."""
+        ctx = self._ctx
+        side = ctx.sides[flow.realm]
+        outgoing = forwardable(ctx, request, side)
+        in_dialog = bool(tag_of(request.headers.get("to")))
+        own = ctx.network.own(outgoing.uri) if in_dialog else None
+        if own is not None and own.user[:1] in KINDS:  # 16.4: a strict router put our Route value into the Request-URI
+            unwrap_strict(outgoing)
+            user: str | None = own.user
+        else:
+            user = ctx.network.pop_own(outgoing.headers)
+        if in_dialog:
+            self._in_dialog(key, request, outgoing, flow, side, user)
+        elif request.method in NOT_ALLOWED_OUT_OF_DIALOG:
+            raise Answer(481)
+        elif side is Side.ACCESS:
+            self._from_ue(key, request, outgoing, flow)
+        else:
+            self._to_ue(key, request, outgoing, flow, user)
+
+    def ack(self, request: Request, flow: Flow) -> Call | None:
+        """Forward the ACK of a 2xx (16.6, statelessly); what cannot be routed is dropped. Returns its call."""
+        ctx = self._ctx
+        side = ctx.sides[flow.realm]
+        try:
+            outgoing = forwardable(ctx, request, side)
+            user = ctx.network.pop_own(outgoing.headers)
+            found = ctx.by_token.get(user or "")
+            if found is None or found[1] is not side:
+                ctx.stats.dropped += 1
+                return None
+            call = found[0]
+            ctx.call, ctx.who = call, call.profile.user
+            ctx.network.pop_exact(outgoing.headers, call.tokens[other(side)])
+            header_policy.apply(OUT[side], outgoing)
+            target = self._in_call_flow(call, side, outgoing)
+            face = ctx.network.face(target)
+        except (Answer, ProtocolError):
+            ctx.stats.dropped += 1
+            return None
+        if (leg := call.legs.get(tag_of(request.headers.get("to")))) is not None:
+            leg.acked = True
+        ctx.transactions(ctx.layer.send_ack(outgoing, target, ctx.now, via_host=face.via_host, via_port=face.via_port))
+        return call
+
+    # --- inside a dialog ---
+
+    def _in_dialog(
+        self, key: ServerKey, request: Request, outgoing: Request, flow: Flow, side: Side, user: str | None
+    ) -> None:
+        ctx = self._ctx
+        if not user:
+            raise Answer(481, "no Route value of this node")
+        found = ctx.by_token.get(user)
+        if found is None:
+            self._in_flow_dialog(key, request, outgoing, flow, side, user)
+            return
+        call, token_side = found
+        ctx.call, ctx.who = call, call.profile.user
+        if token_side is not side:
+            raise Answer(403, "this Route belongs to the other side")
+        if call.stage is Stage.ENDING and request.method != "BYE":
+            raise Answer(481)
+        ctx.network.pop_exact(outgoing.headers, call.tokens[other(side)])
+        header_policy.apply(OUT[side], outgoing)
+        target = self._in_call_flow(call, side, outgoing)
+        if side is Side.ACCESS:
+            call.flows[Side.ACCESS] = (
+                flow  # the UE may have opened a new connection; the token proves that it is of the call
+            )
+        self._note_dialog(call, side, request)
+        forward = Forward(key, request, outgoing, target, side, call)
+        ctx.register_forward(forward)
+        self._offer_or_send(forward)
+        if request.method == "BYE":
+            self._release.bye_sent(call, forward)
+
+    def _in_call_flow(self, call: Call, side: Side, outgoing: Request) -> Flow:
+        if side is Side.CORE:
+            return call.flows[Side.ACCESS]
+        return self._ctx.network.resolve(next_uri(outgoing), call.realms[Side.CORE])
+
+    @staticmethod
+    def _note_dialog(call: Call, side: Side, request: Request) -> None:
+        call.saw_cseq(side, request.cseq.number)
+        if request.method in ("INVITE", "UPDATE") and (contact := request.headers.get("contact")):
+            if side is call.caller_side:
+                call.caller.contact = contact
+            elif (leg := call.legs.get(tag_of(request.headers.get("from")))) is not None:
+                leg.party.contact = contact
+
+    def _in_flow_dialog(
+        self, key: ServerKey, request: Request, outgoing: Request, flow: Flow, side: Side, user: str
+    ) -> None:
+        """A dialog that is no call: its tokens carry the UE's flow."""
+        ctx = self._ctx
+        kind, payload = self._open(user)
+        if kind in (CALL_ACCESS, CALL_CORE):
+            raise Answer(481)
+        mine, paired = (FLOW_ACCESS, FLOW_CORE) if side is Side.ACCESS else (FLOW_CORE, FLOW_ACCESS)
+        if kind != mine and not (kind == PATH and side is Side.CORE):
+            raise Answer(403, "this Route belongs to the other side")
+        if kind == mine:
+            ctx.network.pop_exact(outgoing.headers, ctx.mint.seal(paired, payload))
+        header_policy.apply(OUT[side], outgoing)
+        if side is Side.CORE:
+            target = unpack_flow(payload)
+            self._must_be_served(target)
+        else:
+            target = ctx.network.resolve(next_uri(outgoing), ctx.cores[flow.realm])
+        forward = Forward(key, request, outgoing, target, side)
+        ctx.register_forward(forward)
+        ctx.send(forward)
+
+    def _open(self, user: str) -> tuple[str, bytes]:
+        try:
+            return self._ctx.mint.open(user)
+        except ProtocolError as error:
+            raise Answer(403, error.hint) from None
+
+    def _must_be_served(self, flow: Flow) -> None:
+        if flow.realm not in self._ctx.cores:
+            raise Answer(403, "the token's realm is not served any more")
+
+    # --- outside a dialog ---
+
+    def _from_ue(self, key: ServerKey, request: Request, outgoing: Request, flow: Flow) -> None:
+        ctx = self._ctx
+        realm = ctx.settings.realm[flow.realm]
+        binding = self._sender(request, flow)
+        if binding is None and not realm.allow_unregistered:
+            raise Answer(403, "not registered here")
+        if binding is not None:
+            profile = binding.profile
+        else:
+            profile = AccessProfile(flow.realm, ctx.cores[flow.realm], user=user_of(request.from_.uri))
+        ctx.who = profile.user
+        identity = None
+        if binding is not None:
+            identity = self._identity(binding, request)
+        header_policy.apply(Direction.REQUEST_FROM_UE, outgoing)
+        if identity is not None:
+            outgoing.headers.add("P-Asserted-Identity", identity)
+        self._check_route(outgoing, binding, reject=realm.route_check == "reject")
+        has_route = "route" in outgoing.headers
+        core = ctx.cores[flow.realm]
+        target = ctx.network.resolve(next_uri(outgoing), core) if has_route else ctx.network.next_hop(core)
+        self._begin(key, request, outgoing, flow, target, Side.ACCESS, profile, ue_flow=flow)
+
+    def _sender(self, request: Request, flow: Flow) -> Binding | None:
+        contact = request.headers.first_value("contact")
+        on_flow = self._ctx.registrar.on_flow(flow)
+        if len(on_flow) == 1:
+            return on_flow[0]
+        wanted = [request.from_.uri]
+        if (preferred := request.headers.first_value("p-preferred-identity")) is not None:
+            wanted.insert(0, NameAddr.parse(preferred).uri)
+        return self._ctx.registrar.sender(flow, NameAddr.parse(contact).uri if contact else None, wanted)
+
+    @staticmethod
+    def _identity(binding: Binding, request: Request) -> str:
+        """The P-Asserted-Identity value: the preferred identity when it is registered, else the default one."""
+        for value in request.headers.values("p-preferred-identity"):
+            if (found := binding.identity(NameAddr.parse(value).uri)) is not None:
+                return found
+        return binding.default_identity
+
+    @staticmethod
+    def _check_route(outgoing: Request, binding: Binding | None, *, reject: bool) -> None:
+        """TS 24.229 5.2.6.3: the preloaded Route must be the Service-Route of the registration."""
+        expected = binding.service_route if binding is not None else ()
+        given = outgoing.headers.values("route")
+        if [_bare(value) for value in given] == [_bare(value) for value in expected]:
+            return
+        if reject:
+            raise Answer(400, "Route differs from the Service-Route of the registration")
+        outgoing.headers.remove("route")
+        if expected:
+            outgoing.headers.add("Route", ", ".join(expected))
+
+    def _to_ue(self, key: ServerKey, request: Request, outgoing: Request, flow: Flow, user: str | None) -> None:
+        ctx = self._ctx
+        if user:
+            kind, payload = self._open(user)
+            if kind != PATH:
+                raise Answer(403, "not a Path of this node")
+            ue_flow = unpack_flow(payload)
+            self._must_be_served(ue_flow)
+            binding = ctx.registrar.receiver(ue_flow, outgoing.uri)
+            if binding is None and (lost := ctx.registrar.with_contact(outgoing.uri)) is not None:
+                binding = lost if lost.path_token == user else None  # registered, but its connection is gone
+        else:
+            binding = ctx.registrar.with_contact(outgoing.uri)
+        if binding is None:
+            raise Answer(404, "no such binding here")
+        if binding.flow is None:
+            raise Answer(430)
+        ctx.who = binding.user
+        header_policy.apply(Direction.REQUEST_TO_UE, outgoing)
+        self._begin(
+            key, request, outgoing, flow, binding.flow, Side.CORE, binding.profile, ue_flow=binding.flow, called=binding
+        )
+
+    def _begin(
+        self,
+        key: ServerKey,
+        request: Request,
+        outgoing: Request,
+        flow: Flow,
+        target: Flow,
+        side: Side,
+        profile: AccessProfile,
+        *,
+        ue_flow: Flow,
+        called: Binding | None = None,
+    ) -> None:
+        """Send on an initial request, with Record-Route on both faces where it makes a dialog (16.6 step 4)."""
+        ctx = self._ctx
+        call: Call | None = None
+        if request.method == "INVITE":
+            call = self._new_call(request, side, profile)
+            call.flows = {side: flow, other(side): target}
+            tokens = call.tokens
+        elif request.method in DIALOG_FORMING:
+            tokens = {
+                Side.ACCESS: ctx.mint.seal_flow(FLOW_ACCESS, ue_flow),
+                Side.CORE: ctx.mint.seal_flow(FLOW_CORE, ue_flow),
+            }
+        else:
+            tokens = {}
+        if tokens:
+            outgoing.headers.prepend("Record-Route", ctx.network.face(flow).record_route(tokens[side]))
+            outgoing.headers.prepend("Record-Route", ctx.network.face(target).record_route(tokens[other(side)]))
+        forward = Forward(key, request, outgoing, target, side, call, initial=call is not None)
+        if called is not None:
+            forward.identity = request.headers.first_value("p-called-party-id") or called.default_identity
+        if call is not None:
+            ctx.add_call(call)
+        ctx.register_forward(forward)
+        self._offer_or_send(forward)
+
+    def _new_call(self, request: Request, side: Side, profile: AccessProfile) -> Call:
+        ctx = self._ctx
+        if len(ctx.calls) >= ctx.settings.limits.calls:
+            raise Answer(503, "too many calls", retry_after=ctx.settings.limits.retry_after)
+        key = ctx.ids.token(9)
+        payload = key.encode()
+        caller = Party(
+            request.need("from"), request.headers.get("contact") or "", request.headers.get_all("record-route")
+        )
+        tokens = {Side.ACCESS: ctx.mint.seal(CALL_ACCESS, payload), Side.CORE: ctx.mint.seal(CALL_CORE, payload)}
+        call = Call(key, request.call_id, side, caller, profile, tokens)
+        call.saw_cseq(side, request.cseq.number)
+        ctx.call = call
+        return call
+
+    # --- the media seam ---
+
+    def _offer_or_send(self, forward: Forward) -> None:
+        ctx, call = self._ctx, forward.call
+        if call is None or not forward.is_invite or not has_sdp(forward.received):
+            ctx.send(forward)
+            return
+        forward.offered = True
+        call.has_media = True
+        token = ctx.hold(forward)
+        ctx.media(OfferIn(call.key, token, forward.side, forward.received.body, call.profile, call.call_id))
+
+
+def _bare(value: str) -> str:
+    """A Route value for comparison: its URI without case and angle brackets."""
+    start = value.find("<") + 1
+    end = value.find(">", start) if start else len(value)
+    return value[start:end].strip().lower()

@@ -1,0 +1,285 @@
+"""Responses that arrive, and client transactions that end without one (RFC 3261 16.7 to 16.9)."""
+
+from imsalg.core import header_policy
+from imsalg.core.context import Context
+from imsalg.core.header_policy import Direction
+from imsalg.core.media_events import AnswerIn, LegConfirmed, Proceed, Refuse, Side
+from imsalg.core.release import Release, reason_of
+from imsalg.core.sdp_needs import needs_edge_security
+from imsalg.core.sip_call import Answer, Call, Forward, Leg, Party, Purpose, Stage, has_sdp, other, tag_of
+from imswire.sip.message import Request, Response
+from imswire.sip.transaction import ServerKey
+
+BACK = {Side.CORE: Direction.RESPONSE_TO_UE, Side.ACCESS: Direction.RESPONSE_FROM_UE}
+"""By the side that the response comes from."""
+
+
+class Responses:
+    """Carries responses back, holding those with an SDP answer until the media half has its verdict."""
+
+    def __init__(self, ctx: Context, release: Release) -> None:
+        self._ctx = ctx
+        self._release = release
+
+    def arrived(self, forward: Forward, response: Response) -> None:
+        """One response of a proxied request, our Via still on top."""
+        ctx = self._ctx
+        ctx.call, ctx.who = forward.call, forward.who
+        if response.status == 100:
+            return
+        if forward.purpose is Purpose.OWN:
+            if response.status >= 200:
+                ctx.drop_forward(forward)
+                self._release.bye_answered(forward.call)
+            return
+        response.headers.remove_first_value("via")
+        if not forward.is_invite:
+            self._plain(forward, response)
+        elif forward.aborted:
+            self._late(forward, response)
+        elif forward.hold:
+            self._while_held(forward, response)
+        else:
+            self._invite(forward, response)
+
+    # --- other methods ---
+
+    def _plain(self, forward: Forward, response: Response) -> None:
+        ctx = self._ctx
+        if response.status >= 200:
+            self._refresh_target(forward, response)
+        self._back(forward, response)
+        if response.status >= 200:
+            forward.answered = True
+            ctx.drop_forward(forward)
+            if forward.received.method == "BYE" and forward.call is not None:
+                self._release.bye_answered(forward.call)
+
+    def _back(self, forward: Forward, response: Response) -> None:
+        """Send a response on to where its request came from."""
+        ctx = self._ctx
+        source = other(forward.side)
+        header_policy.apply(BACK[source], response)
+        if forward.identity is not None and source is Side.ACCESS and 101 <= response.status < 300:
+            response.headers.set("P-Asserted-Identity", forward.identity)
+        if forward.server is not None:
+            ctx.respond(forward.server, response)
+
+    @staticmethod
+    def _refresh_target(forward: Forward, response: Response) -> None:
+        call = forward.call
+        if call is None or forward.received.method not in ("INVITE", "UPDATE") or response.status >= 300:
+            return
+        contact = response.headers.get("contact")
+        if contact is None:
+            return
+        if forward.side is call.caller_side:
+            leg = call.legs.get(tag_of(response.headers.get("to")))
+            if leg is not None:
+                leg.party.contact = contact
+        else:
+            call.caller.contact = contact
+
+    # --- INVITE ---
+
+    def _while_held(self, forward: Forward, response: Response) -> None:
+        """Something waits for the media half: keep the order, unless a failure makes the wait pointless."""
+        held = forward.held_response
+        if response.status >= 300:
+            self._ctx.holds.pop(forward.hold, None)
+            forward.hold, forward.held_response = 0, None
+            forward.queue.clear()
+            self._failure(forward, response)
+        elif (
+            held is not None and response.status == held.status and response.headers.get("to") == held.headers.get("to")
+        ):
+            self._ctx.stats.dropped += 1  # a repetition of what is held
+        elif len(forward.queue) < 2 * self._ctx.settings.limits.legs:
+            forward.queue.append(response)
+        else:
+            self._ctx.stats.dropped += 1
+
+    def _invite(self, forward: Forward, response: Response) -> None:
+        if response.status >= 300:
+            self._failure(forward, response)
+            return
+        call = forward.call
+        if call is None:
+            self._back(forward, response)
+            return
+        tag = tag_of(response.headers.get("to"))
+        repeated = forward.sent_2xx.get(tag) if response.status >= 200 else None
+        if repeated is not None:
+            if forward.server is not None:
+                self._ctx.respond(forward.server, repeated)
+            return
+        if forward.initial and not self._learn_leg(forward, call, tag, response):
+            return
+        self._refresh_target(forward, response)
+        if not has_sdp(response):
+            self._pass(forward, response, tag)
+        elif forward.offered:
+            token = self._ctx.hold(forward)
+            forward.held_response = response
+            self._ctx.media(
+                AnswerIn(call.key, tag, token, other(forward.side), response.body, final=response.status >= 200)
+            )
+        elif needs_edge_security(response.body, other(forward.side), call.profile, self._ctx.settings):
+            self._give_up(forward, response, Answer(488, "an offer in a response cannot be secured at the edge yet"))
+        else:
+            self._pass(forward, response, tag)
+
+    def _learn_leg(self, forward: Forward, call: Call, tag: str, response: Response) -> bool:
+        """Note the dialog that a response makes (RFC 3261 12.1.2); False when it is not let through."""
+        leg = call.legs.get(tag)
+        contact = response.headers.get("contact")
+        if leg is not None:
+            if contact is not None:
+                leg.party.contact = contact
+            if response.status >= 200:
+                leg.party.record_route = response.headers.get_all("record-route")
+            return True
+        if not tag and response.status < 200:
+            return True  # a provisional response without To-tag makes no dialog
+        if len(call.legs) >= self._ctx.settings.limits.legs and not self._make_room(forward, call, response):
+            return False
+        party = Party(response.need("to"), contact or "", response.headers.get_all("record-route"))
+        call.legs[tag] = Leg(tag, party)
+        return True
+
+    def _make_room(self, forward: Forward, call: Call, response: Response) -> bool:
+        """Too many dialogs: one more early one is not noted; a 2xx displaces an early one, or is ended at once."""
+        self._ctx.stats.dropped += 1
+        if response.status < 200:
+            return False
+        early = next((leg for leg in call.legs.values() if not leg.confirmed), None)
+        if early is None:
+            self._release.ack_and_bye(forward, response, Answer(487, "too many dialogs"))
+            return False
+        del call.legs[early.tag]
+        return True
+
+    def _pass(self, forward: Forward, response: Response, tag: str) -> None:
+        """Forward a 1xx or 2xx of an INVITE with the body that it now has."""
+        ctx, call = self._ctx, forward.call
+        self._back(forward, response)
+        if response.status < 200 or call is None:
+            return
+        forward.sent_2xx[tag] = response
+        if not forward.answered:
+            forward.answered = True
+            ctx.linger[forward] = ctx.now + ctx.settings.timers.t64
+        if not forward.initial:
+            return
+        leg = call.legs.get(tag)
+        if leg is not None and not leg.confirmed:
+            leg.confirmed = True
+            if call.stage is Stage.EARLY:
+                call.stage = Stage.ESTABLISHED
+            if call.has_media:
+                ctx.media(LegConfirmed(call.key, tag))
+
+    def _failure(self, forward: Forward, response: Response) -> None:
+        """A final answer that is none of success: it goes back, and an initial INVITE's call is over."""
+        if forward.answered:
+            return
+        forward.answered = True
+        self._back(forward, response)
+        self._ctx.drop_forward(forward)
+        self._ctx.offer_failed(forward)
+
+    def _give_up(self, forward: Forward, response: Response, answer: Answer) -> None:
+        """A response cannot be let through: its dialog ends at the far side, ``answer`` goes to the near side."""
+        ctx, call = self._ctx, forward.call
+        if forward.server is not None and not forward.answered:
+            ctx.answer(forward.server, forward.received, answer)
+        forward.answered = True
+        forward.aborted = True
+        if response.status >= 200:
+            self._release.ack_and_bye(forward, response, answer)
+        elif forward.client is not None:
+            ctx.transactions(ctx.layer.cancel(forward.client, ctx.now, (("Reason", reason_of(answer)),)))
+        ctx.linger[forward] = ctx.now + ctx.settings.timers.t64
+        if call is None:
+            return
+        if forward.initial:
+            ctx.end_call(call)
+        else:
+            self._release.established(call, answer, but=None if response.status < 200 else other(forward.side))
+
+    def _late(self, forward: Forward, response: Response) -> None:
+        """The near side was answered by us before: a 2xx that comes now must not leave the far side in a call."""
+        if 200 <= response.status < 300:
+            self._release.ack_and_bye(forward, response, Answer(487, "the call was given up"))
+        elif response.status >= 300:
+            self._ctx.drop_forward(forward)
+
+    # --- verdicts ---
+
+    def proceed(self, forward: Forward, verdict: Proceed) -> None:
+        """The media half lets the held response go."""
+        response, forward.held_response = forward.held_response, None
+        if response is None:
+            return
+        if response.body != verdict.body:
+            response.body = verdict.body
+        self._pass(forward, response, tag_of(response.headers.get("to")))
+        self._drain(forward)
+
+    def refuse(self, forward: Forward, verdict: Refuse) -> None:
+        """The media half cannot do what the held answer says: the call ends on both sides."""
+        response, forward.held_response = forward.held_response, None
+        forward.queue.clear()
+        if response is not None:
+            answer = Answer(
+                verdict.status, verdict.warning, reason=verdict.reason or None, retry_after=verdict.retry_after
+            )
+            self._ctx.stats.released += 1
+            self._give_up(forward, response, answer)
+
+    def _drain(self, forward: Forward) -> None:
+        while forward.queue and not forward.hold and not forward.aborted:
+            self._invite(forward, forward.queue.popleft())
+
+    # --- no response ---
+
+    def timeout(self, forward: Forward) -> None:
+        """Timer B or F fired (16.8): 408 to the near side."""
+        self._without_answer(forward, Answer(408))
+
+    def failed(self, forward: Forward) -> None:
+        """The request could not be sent (16.9): 430 for a UE whose flow is gone, else 503."""
+        self._without_answer(forward, Answer(430 if other(forward.side) is Side.ACCESS else 503))
+
+    def _without_answer(self, forward: Forward, answer: Answer) -> None:
+        ctx, call = self._ctx, forward.call
+        ctx.call, ctx.who = call, forward.who
+        done, forward.answered = forward.answered, True
+        ctx.drop_forward(forward)
+        if forward.purpose is Purpose.OWN:
+            self._release.bye_answered(call)
+            return
+        if done:
+            return
+        if forward.server is not None:
+            ctx.answer(forward.server, forward.received, answer)
+        if forward.is_invite:
+            ctx.offer_failed(forward)
+        elif forward.received.method == "BYE" and call is not None:
+            self._release.bye_answered(call)
+
+    def cancelled(self, server: ServerKey, request: Request) -> None:
+        """The caller's CANCEL (16.10); the transaction layer has answered it 200."""
+        ctx = self._ctx
+        forward = ctx.by_server.get(server)
+        if forward is None or forward.answered or not forward.is_invite:
+            return
+        ctx.call, ctx.who = forward.call, forward.who
+        if forward.client is None:  # still held with its offer: the far side knows nothing yet
+            forward.answered = True
+            ctx.drop_forward(forward)
+            ctx.answer(server, forward.received, Answer(487))
+            ctx.offer_failed(forward)
+        elif forward.held_response is None or forward.held_response.status < 200:
+            reasons = [("Reason", value) for value in request.headers.get_all("reason")]
+            ctx.transactions(ctx.layer.cancel(forward.client, ctx.now, reasons))

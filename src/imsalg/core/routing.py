@@ -1,0 +1,225 @@
+"""Where messages go: our own addresses, Route header values that are ours, and next hops.
+
+Everything that depends on settings and listeners alone is computed once, at start: what a Via and a Record-Route of
+ours look like per realm, transport and address family.
+"""
+
+from ipaddress import ip_address
+
+from msgspec import Struct
+
+from imsalg.settings import Settings
+from imswire.base import ProtocolError
+from imswire.sip.flow import Flow, Transport
+from imswire.sip.headers import Headers
+from imswire.sip.message import Request
+from imswire.sip.uri import SipUri, bracketed
+from imswire.sip.values import NameAddr
+
+DEFAULT_PORTS: dict[str, int] = {"udp": 5060, "tcp": 5060, "tls": 5061}
+_CACHE_LIMIT = 4096
+
+
+class Listener(Struct, frozen=True):
+    """One SIP socket that is open: ``host`` and ``port`` as bound, ``advertise`` as told to others."""
+
+    realm: str
+    transport: Transport
+    host: str
+    port: int
+    advertise: str = ""
+
+    @property
+    def via_host(self) -> str:
+        """The host for Via and URIs, without brackets."""
+        return self.advertise or self.host
+
+    @property
+    def hostport(self) -> str:
+        """``host:port`` for URIs."""
+        return f"{bracketed(self.via_host)}:{self.port}"
+
+
+class OwnRoute(Struct, frozen=True):
+    """A Route value (or Request-URI) that names this node; ``user`` is the token in it, or ""."""
+
+    user: str
+    has_lr: bool
+
+
+class Face(Struct, frozen=True):
+    """What others see of one listener: pieces of Via and Record-Route, and the local end of flows."""
+
+    listener: Listener
+    via_host: str
+    via_port: int
+    local: tuple[str, int]
+    tail: str
+    """What follows the user part of a Record-Route value: ``@host:port;transport=tcp;lr>``."""
+
+    def record_route(self, token: str) -> str:
+        """A Record-Route (or Path) value with ``token`` as user part."""
+        return f"<sip:{token}{self.tail}"
+
+
+class Network:
+    """The listeners of all realms, and the routing that needs nothing else."""
+
+    def __init__(self, settings: Settings, listeners: tuple[Listener, ...]) -> None:
+        self._settings = settings
+        self._faces: dict[tuple[str, str, bool], Face] = {}
+        self._by_local: dict[tuple[str, str, int], Face] = {}
+        self._own: set[str] = {settings.imsalg.name.lower()}
+        for listener in listeners:
+            self._add(listener)
+        self._resolved: dict[tuple[str, str], Flow | None] = {}
+        self._next_hops = {
+            name: self._flow_to(SipUri.parse(realm.next_hop), name)
+            for name, realm in settings.realm.items()
+            if realm.kind == "core"
+        }
+
+    def _add(self, listener: Listener) -> None:
+        transport = "" if listener.transport == "udp" else f";transport={listener.transport}"
+        face = Face(
+            listener,
+            listener.via_host,
+            listener.port,
+            (listener.host, listener.port),
+            f"@{listener.hostport}{transport};lr>",
+        )
+        self._faces.setdefault((listener.realm, listener.transport, ":" in listener.host), face)
+        self._by_local[(listener.transport, listener.host, listener.port)] = face
+        hosts = {
+            bracketed(listener.via_host).lower(),
+            bracketed(listener.host).lower(),
+            self._settings.imsalg.name.lower(),
+        }
+        for host in hosts:
+            self._own.add(f"{host}:{listener.port}")
+            if listener.port == DEFAULT_PORTS[listener.transport]:
+                self._own.add(host)
+
+    def face(self, flow: Flow) -> Face:
+        """Our face on ``flow``; raises ProtocolError ``route.listener`` when its realm has no listener left."""
+        found = self._by_local.get((flow.transport, *flow.local))
+        if found is None:
+            v6 = ":" in flow.remote[0]
+            found = self._faces.get((flow.realm, flow.transport, v6)) or self._any(flow.realm, flow.transport)
+        if found is None:
+            raise ProtocolError("route.listener", f"no {flow.transport} listener in realm {flow.realm}")
+        return found
+
+    def _any(self, realm: str, transport: str) -> Face | None:
+        return self._faces.get((realm, transport, False)) or self._faces.get((realm, transport, True))
+
+    def next_hop(self, realm: str) -> Flow:
+        """The configured entry of a core realm; raises ProtocolError ``route.unresolved``."""
+        flow = self._next_hops.get(realm)
+        if flow is None:
+            raise ProtocolError("route.unresolved", f"next_hop of realm {realm} cannot be reached from its listeners")
+        return flow
+
+    def resolve(self, uri: str, realm: str) -> Flow:
+        """The flow for a hop ``uri`` (text) in core realm ``realm``.
+
+        Numeric hosts are taken as they stand; any other host goes to the realm's ``next_hop``, which knows the way.
+        Raises ProtocolError ``sip.uri`` for what is no SIP URI (a tel URI goes to the next hop too).
+        """
+        key = (uri, realm)
+        if key in self._resolved:
+            flow = self._resolved[key]
+        else:
+            flow = self._resolve(uri, realm)
+            if len(self._resolved) >= _CACHE_LIMIT:
+                self._resolved.clear()
+            self._resolved[key] = flow
+        return flow if flow is not None else self.next_hop(realm)
+
+    def _resolve(self, uri: str, realm: str) -> Flow | None:
+        if not uri[:5].lower().startswith(("sip:", "sips:")):
+            return None
+        return self._flow_to(SipUri.parse(uri), realm)
+
+    def _flow_to(self, uri: SipUri, realm: str) -> Flow | None:
+        host = uri.param("maddr") or uri.host
+        try:
+            address = ip_address(host.strip("[]"))
+        except ValueError:
+            return None
+        transport = uri.transport
+        if transport not in DEFAULT_PORTS:
+            return None
+        face = self._faces.get((realm, transport, address.version == 6))
+        if face is None:
+            return None
+        port = uri.port or DEFAULT_PORTS[transport]
+        return Flow(face.listener.transport, realm, face.local, (str(address), port))
+
+    def own(self, value: str) -> OwnRoute | None:
+        """Tell whether a Route value or URI names this node, and its user part; None when it does not."""
+        start = value.find("<") + 1
+        end = value.find(">", start) if start else len(value)
+        text = value[start:end]
+        if text[:4].lower() == "sip:":
+            text = text[4:]
+        elif text[:5].lower() == "sips:":
+            text = text[5:]
+        else:
+            return None
+        address, _, params = text.partition(";")
+        user, at, hostport = address.rpartition("@")
+        if hostport.lower() not in self._own:
+            return None
+        return OwnRoute(user if at else "", "lr" in params.lower().split(";"))
+
+    def pop_own(self, headers: Headers) -> str | None:
+        """Take our own values off the top of Route, up to the first with a user part (RFC 3261 16.4).
+
+        Returns that user part, "" when only values without one were there, None when the top value is not ours. A
+        further value of ours may belong to another call of a spiral and stays.
+        """
+        user: str | None = None
+        while not user and (top := headers.first_value("route")) is not None and (own := self.own(top)) is not None:
+            headers.remove_first_value("route")
+            user = own.user
+        return user
+
+    def pop_exact(self, headers: Headers, user: str) -> bool:
+        """Take the top Route value off if it is ours with exactly that user part: the other half of our pair."""
+        top = headers.first_value("route")
+        if top is None or user not in top:
+            return False
+        own = self.own(top)
+        if own is None or own.user != user:
+            return False
+        headers.remove_first_value("route")
+        return True
+
+
+def next_uri(request: Request) -> str:
+    """The URI that decides the next hop of ``request``: its top Route, else its Request-URI (RFC 3261 16.6 step 7).
+
+    A top Route without ``lr`` is a strict router: the message is rewritten for it in place (step 6).
+    """
+    top = request.headers.first_value("route")
+    if top is None:
+        return request.uri
+    uri = NameAddr.parse(top).uri
+    if ";lr" not in uri.lower():
+        request.headers.remove_first_value("route")
+        request.headers.add("Route", f"<{request.uri}>")
+        request.uri = uri
+    return uri
+
+
+def unwrap_strict(request: Request) -> None:
+    """Undo what a strict router in front of us did: our URI is in the Request-URI, the real one is the last Route
+    (16.4).
+    """
+    routes = request.headers.values("route")
+    if routes:
+        request.uri = NameAddr.parse(routes[-1]).uri
+        request.headers.remove("route")
+        for value in routes[:-1]:
+            request.headers.add("Route", value)

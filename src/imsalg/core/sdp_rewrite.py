@@ -1,0 +1,129 @@
+"""The SDP of secured lines on its way across the access edge (TR 29.828 5.2.1.2.2 steps 8 and 19, 5.2.1.2.3 steps 8
+and 17).
+
+What changes depends on the direction of travel only, not on who started the session: towards the core a line loses its
+security, towards the UE it gains ours. Lines without an :class:`Anchor` keep their bytes.
+
+=================  ==============================================  ==================================================
+\\                   towards the core                                towards the UE
+=================  ==============================================  ==================================================
+transport          ``TCP/TLS/MSRP`` becomes ``TCP/MSRP``           ``TCP/MSRP`` becomes ``TCP/TLS/MSRP``
+``a=3ge2ae``       removed                                         ``applied`` in an offer, none in an answer
+``a=fingerprint``  removed                                         that of the AGW
+c= and m= port     the AGW's core side                             the AGW's access side
+``a=path``         as it is, or by setting msrps becomes msrp      as it is, or by setting msrp becomes msrps
+``a=setup``        as it is                                        as it is
+=================  ==============================================  ==================================================
+
+The port is the AGW's real one even beside ``a=setup:active``. RFC 4145 4 calls the port of an active endpoint
+irrelevant and only SHOULD be 9; figure 5.2.1.2.2.1 shows the AGW's port there, and a peer that filters by the signalled
+transport address, or one without COMEDIA that connects anyway, needs the real one.
+"""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from imsalg.core.media_events import Side
+from imsalg.media_settings import PathScheme
+from imswire.sdp.attributes import TRANSPORTS, Fingerprint, MsrpPath
+from imswire.sdp.model import Media, SessionDescription
+
+
+class Anchor(Struct, frozen=True):
+    """Where the AGW stands on the side the SDP goes to; ``fingerprint`` (hash, octets) towards the UE only.
+
+    ``rejected``: the line is answered with port 0, so that only its transport is translated.
+    """
+
+    family: str = "IP4"
+    address: str = ""
+    port: int = 0
+    fingerprint: tuple[str, bytes] | None = None
+    rejected: bool = False
+
+
+def rewrite(
+    sdp: SessionDescription,
+    towards: Side,
+    anchors: Mapping[int, Anchor],
+    *,
+    offer: bool,
+    path_scheme: PathScheme = "keep",
+) -> bytes:
+    """The body to forward to ``towards``; ``anchors`` maps the index of each secured line to the AGW's end.
+
+    ``sdp`` itself is left as it is. Raises :class:`ProtocolError` for an ``a=path`` that is to be rewritten and
+    cannot be read.
+    """
+    if not anchors:
+        return sdp.to_bytes()
+    out = sdp.copy()
+    for index, anchor in anchors.items():
+        media = out.media[index]
+        if towards is Side.CORE:
+            _bare(media)
+        else:
+            _protect(media, anchor, offer=offer)
+        if not anchor.rejected:
+            media.set_port(anchor.port)
+            _rewrite_path(media, "msrp" if towards is Side.CORE else "msrps", path_scheme)
+    _set_addresses(out, anchors)
+    if towards is Side.CORE and not _needs_session_fingerprint(out, anchors):
+        out.remove_attribute("fingerprint")
+    return out.to_bytes()
+
+
+def _bare(media: Media) -> None:
+    row = TRANSPORTS.get(media.proto.upper())
+    if row is not None:
+        media.set_proto(row.plain)
+    media.remove_attribute("3ge2ae")
+    media.remove_attribute("fingerprint")
+
+
+def _protect(media: Media, anchor: Anchor, *, offer: bool) -> None:
+    row = TRANSPORTS.get(media.proto.upper())
+    if row is not None:
+        media.set_proto(row.secure)
+    if anchor.rejected or not offer:
+        media.remove_attribute("3ge2ae")
+    else:
+        media.set_attribute("3ge2ae", "applied")
+    if anchor.rejected or anchor.fingerprint is None:
+        media.remove_attribute("fingerprint")
+    else:
+        media.set_attribute("fingerprint", str(Fingerprint(*anchor.fingerprint)))
+
+
+def _rewrite_path(media: Media, scheme: str, path_scheme: PathScheme) -> None:
+    value = media.get("path")
+    if path_scheme == "rewrite" and value is not None:
+        path = MsrpPath.parse(value)
+        rewritten = " ".join(str(uri.with_scheme(scheme)) for uri in path.uris)
+        media.set_attribute("path", rewritten)
+
+
+def _set_addresses(out: SessionDescription, anchors: Mapping[int, Anchor]) -> None:
+    """c= at session level only when every line in use is anchored at that one address; else at each anchored line."""
+    live = {index for index, media in enumerate(out.media) if not media.rejected}
+    anchored = {index: anchor for index, anchor in anchors.items() if not anchor.rejected}
+    places = {(anchor.family, anchor.address) for anchor in anchored.values()}
+    shared = live <= anchored.keys() and len(places) == 1 and out.connection is not None
+    if shared:
+        out.set_connection(*next(iter(places)))
+    for index, anchor in anchored.items():
+        media = out.media[index]
+        if not shared or media.connection is not None:
+            media.set_connection(anchor.family, anchor.address)
+
+
+def _needs_session_fingerprint(out: SessionDescription, anchors: Mapping[int, Anchor]) -> bool:
+    """Does a line that passes through live by the fingerprint at session level (RFC 8122 5)?"""
+    return any(
+        index not in anchors
+        and not media.rejected
+        and not media.has("fingerprint")
+        and any(word in media.proto.upper() for word in ("TLS", "SAVP"))
+        for index, media in enumerate(out.media)
+    )

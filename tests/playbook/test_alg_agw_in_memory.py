@@ -1,0 +1,368 @@
+"""The IMS-ALG's media core against the IMS-AGW's core: whole secured sessions as bytes of H.248, with no socket.
+
+Every message between the two is written and parsed as on the wire. The AGW's executor is a page of plain state here:
+what listens, what was dialled, what TLS was armed, what is relayed; the script says what the UE and the peer do.
+"""
+
+import pytest
+from tests.playbook.mediaplay import PEER_IP, UE_IP, peer_line, sdp, ue_line
+
+from agw.core import events as agw_events
+from agw.core import orders
+from agw.core.engine import AgwEngine
+from agw.settings import RealmSettings, Settings
+from imsalg.core.media import MediaHalf
+from imsalg.core.media_events import (
+    AccessProfile,
+    AnswerIn,
+    CallEnded,
+    EndCall,
+    FromGateway,
+    GatewayDown,
+    GatewayUp,
+    LegConfirmed,
+    MediaCommand,
+    OfferIn,
+    Proceed,
+    Refuse,
+    Side,
+    ToGateway,
+)
+from imsalg.media_settings import GatewayTimers, MediaRealm, MediaSettings
+from imswire.h248.model import Message
+from imswire.h248.parser import parse
+from imswire.h248.writer import write
+from imswire.sdp.attributes import Setup, fingerprints, setup_of
+from imswire.sdp.model import Media, SessionDescription
+from imswire.sdp.offer_answer import LEGAL_ANSWERS
+
+AGW_PRINT = bytes(range(100, 132))
+UE_PRINT = bytes(range(32))
+IGNORE = MediaRealm(early_syn="ignore")
+
+
+class World:
+    """Both cores and what lies between them and below the gateway."""
+
+    def __init__(self, access: MediaRealm | None = None, core: MediaRealm | None = None, ports: int = 10) -> None:
+        realms = {"access": access or MediaRealm(), "core": core or MediaRealm()}
+        self.half = MediaHalf(MediaSettings(realms=realms, timers=GatewayTimers(heartbeat=0)))
+        self.ports = ports
+        self.agw = self.new_gateway()
+        self.now = 50.0
+        self.link = 0
+        self.verdicts: list[MediaCommand] = []
+        self.messages: list[bytes] = []
+        self.listening: dict[int, tuple[str, int, orders.SynFilter]] = {}
+        self.dialled: dict[int, tuple[str, int]] = {}
+        self.armed: dict[int, tuple[str, orders.Fingerprints | None]] = {}
+        self.relayed: list[tuple[int, int]] = []
+        self.token = 0
+        self.online()
+
+    def new_gateway(self, first_tid: int = 1) -> AgwEngine:
+        realm = {
+            "access": RealmSettings(("198.51.100.1", "2001:db8::1"), f"20000-{19999 + self.ports}", quarantine=0),
+            "core": RealmSettings(("198.51.100.2", "2001:db8::2"), f"30000-{29999 + self.ports}", quarantine=0),
+        }
+        return AgwEngine(Settings(realm=realm), "agw-1", {"sha-256": AGW_PRINT}, first_tid=first_tid)
+
+    # --- between the two ---
+
+    def online(self) -> None:
+        self.link += 1
+        self.to_alg_event(GatewayUp(self.link, "127.0.0.1:40000"))
+        self.to_agw(agw_events.ControlUp("127.0.0.1:2944"))
+
+    def to_alg_event(self, event: object) -> None:
+        for command in self.half.handle(event, self.now):  # type: ignore[arg-type]
+            if isinstance(command, ToGateway):
+                data = write(command.message)
+                self.messages.append(data)
+                self.to_agw(agw_events.FromController(parse(data)))
+            elif isinstance(command, (Proceed, Refuse, EndCall)):
+                self.verdicts.append(command)
+
+    def to_agw(self, event: agw_events.Event) -> None:
+        for command in self.agw.handle(event, self.now):
+            self._carry_out(command)
+
+    def _carry_out(self, command: agw_events.Command) -> None:
+        match command:
+            case agw_events.SendH248(message):
+                data = write(message)
+                self.messages.append(data)
+                self.to_alg_event(FromGateway(self.link, self.parsed(data)))
+            case orders.Listen(leg, address, port, syn):
+                self.listening[leg] = (address, port, syn)
+                self.to_agw(orders.Listening(leg, port))
+            case orders.SetFilter(leg, syn):
+                self.listening[leg] = (*self.listening[leg][:2], syn)
+            case orders.StopListening(leg):
+                del self.listening[leg]
+            case orders.Dial(leg, _, _, address, port):
+                self.listening.pop(leg, None)
+                self.dialled[leg] = (address, port)
+            case orders.ArmTls(leg, role, prints):
+                self.armed[leg] = (role, prints)
+            case orders.SetFingerprints(leg, prints):
+                self.armed[leg] = (self.armed[leg][0], prints)
+            case orders.StartRelay(a, b):
+                self.relayed.append((a, b))
+            case orders.Release(leg):
+                self.listening.pop(leg, None)
+                self.to_agw(orders.Released(leg, 10, 20))
+
+    @staticmethod
+    def parsed(data: bytes) -> Message:
+        return parse(data)
+
+    # --- what the SIP half says ---
+
+    def offer(self, body: bytes, side: Side, call: str = "c") -> MediaCommand:
+        self.token += 1
+        profile = AccessProfile(agreed=frozenset({"msrp-tls"}))
+        self.to_alg_event(OfferIn(call, self.token, side, body, profile, "call-id@lab"))
+        return self.verdicts[-1]
+
+    def answer(self, body: bytes, side: Side) -> MediaCommand:
+        self.token += 1
+        self.to_alg_event(AnswerIn("c", "tag", self.token, side, body, True))
+        verdict = self.verdicts[-1]
+        self.to_alg_event(LegConfirmed("c", "tag"))
+        return verdict
+
+    def hang_up(self) -> None:
+        self.to_alg_event(CallEnded("c"))
+
+    # --- what the ends do ---
+
+    def connect(self, address: str, port: int, source: tuple[str, int]) -> int | None:
+        """A TCP SYN from ``source``; the leg that accepted it, or None when it stayed unanswered."""
+        for leg, (host, number, syn) in self.listening.items():
+            if (host, number) == (address, port):
+                if not syn.admits(*source):
+                    return None
+                del self.listening[leg]
+                self.to_agw(orders.Accepted(leg, *source))
+                return leg
+        raise AssertionError(f"nothing listens at {address}:{port}")
+
+    def only_dialled(self) -> int:
+        (leg,) = self.dialled
+        return leg
+
+    def tls_opens(self, leg: int) -> None:
+        self.to_agw(orders.TlsOpen(leg, "TLSv1.3", "TLS_AES_128_GCM_SHA256", "sha-256", UE_PRINT))
+
+
+def line_of(verdict: MediaCommand) -> tuple[str, int, Media, SessionDescription]:
+    """Address, port and the section of the only line of the body that goes on."""
+    assert isinstance(verdict, Proceed), verdict
+    body = SessionDescription.parse(verdict.body)
+    (media,) = body.media
+    return body.address_of(media).address, media.port, media, body
+
+
+def ue(setup: str, e2ae: str | None = "requested") -> bytes:
+    return sdp(*ue_line(setup=setup, e2ae=e2ae))
+
+
+def peer(setup: str) -> bytes:
+    return sdp(*peer_line(setup=setup), ip=PEER_IP)
+
+
+def released(world: World) -> None:
+    """Nothing is left anywhere."""
+    assert not world.half.calls
+    assert not world.agw.store.contexts
+    assert not world.listening
+    assert world.half.gateways.gateways["agw-1"].load == 0
+
+
+def test_originating_with_early_syn_ignored() -> None:
+    world = World(core=IGNORE)
+    core_address, core_port, media, _ = line_of(world.offer(ue("actpass"), Side.ACCESS))
+    assert (core_address, media.proto) == ("198.51.100.2", "TCP/MSRP")
+    assert world.connect(core_address, core_port, (PEER_IP, 5000)) is None
+    access_address, _, media, body = line_of(world.answer(peer("active"), Side.CORE))
+    assert (access_address, media.proto) == ("198.51.100.1", "TCP/TLS/MSRP")
+    assert [item.octets for item in fingerprints(body, media)] == [AGW_PRINT]
+    assert world.connect(core_address, core_port, ("203.0.113.66", 5000)) is None
+    assert world.connect(core_address, core_port, (PEER_IP, 5000)) is not None
+    access = world.only_dialled()
+    assert world.dialled[access] == (UE_IP, 2855)
+    assert not world.armed
+    world.to_agw(orders.Connected(access, 20_000))
+    assert world.armed[access] == ("client", (("sha-256", UE_PRINT),))
+    assert not world.relayed
+    world.tls_opens(access)
+    assert len(world.relayed) == 1
+    world.hang_up()
+    released(world)
+
+
+def test_originating_with_early_syn_accepted_waits_for_the_order_to_start_tls() -> None:
+    world = World()
+    core_address, core_port, _, _ = line_of(world.offer(ue("actpass"), Side.ACCESS))
+    assert world.connect(core_address, core_port, (PEER_IP, 5000)) is not None
+    access = world.only_dialled()
+    world.to_agw(orders.Connected(access, 20_000))
+    assert not world.armed
+    line_of(world.answer(peer("active"), Side.CORE))
+    assert world.armed[access][0] == "client"
+    world.tls_opens(access)
+    assert world.relayed
+
+
+def test_early_connection_from_elsewhere_is_dropped_when_the_answer_comes() -> None:
+    world = World()
+    core_address, core_port, _, _ = line_of(world.offer(ue("passive"), Side.ACCESS))
+    stranger = world.connect(core_address, core_port, ("203.0.113.66", 5000))
+    line_of(world.answer(peer("active"), Side.CORE))
+    assert stranger in world.listening
+    assert world.connect(core_address, core_port, (PEER_IP, 5001)) == stranger
+
+
+def test_originating_peer_passive() -> None:
+    world = World()
+    line_of(world.offer(ue("actpass"), Side.ACCESS))
+    address, port, _, _ = line_of(world.answer(peer("passive"), Side.CORE))
+    access = world.connect(address, port, (UE_IP, 40_000))
+    assert access is not None
+    assert world.armed[access] == ("server", (("sha-256", UE_PRINT),))
+    core = world.only_dialled()
+    assert world.dialled[core] == (PEER_IP, 9000)
+    world.to_agw(orders.Connected(core, 30_000))
+    assert not world.relayed
+    world.tls_opens(access)
+    assert world.relayed == [(access, core)]
+
+
+def test_terminating_handshake_before_the_answer_waits_for_the_fingerprint() -> None:
+    world = World()
+    address, port, media, body = line_of(world.offer(peer("actpass"), Side.CORE))
+    assert (address, media.proto, media.get("3ge2ae")) == ("198.51.100.1", "TCP/TLS/MSRP", "applied")
+    assert [item.octets for item in fingerprints(body, media)] == [AGW_PRINT]
+    access = world.connect(address, port, (UE_IP, 40_000))
+    assert access is not None
+    assert world.armed[access] == ("server", None)
+    core = world.only_dialled()
+    world.to_agw(orders.Connected(core, 30_000))
+    world.to_agw(orders.HandshakeDone(access, "TLSv1.3", "TLS_AES_128_GCM_SHA256"))
+    assert not world.relayed
+    _, _, media, _ = line_of(world.answer(ue("active", None), Side.ACCESS))
+    assert (media.proto, media.has("fingerprint")) == ("TCP/MSRP", False)
+    assert world.armed[access] == ("server", (("sha-256", UE_PRINT),))
+    world.tls_opens(access)
+    assert world.relayed == [(access, core)]
+    world.hang_up()
+    released(world)
+
+
+def test_terminating_ue_passive_is_dialled() -> None:
+    world = World(access=IGNORE)
+    line_of(world.offer(peer("actpass"), Side.CORE))
+    address, port, _, _ = line_of(world.answer(ue("passive", None), Side.ACCESS))
+    assert world.connect(address, port, (PEER_IP, 5000)) is not None
+    access = world.only_dialled()
+    assert world.dialled[access] == (UE_IP, 2855)
+    world.to_agw(orders.Connected(access, 20_000))
+    assert world.armed[access][0] == "client"
+
+
+@pytest.mark.parametrize("side", list(Side))
+@pytest.mark.parametrize(("offered", "answered"), [(o, a) for o in Setup for a in sorted(LEGAL_ANSWERS[o])])
+def test_every_legal_pair_of_roles_connects_the_right_way(side: Side, offered: Setup, answered: Setup) -> None:
+    world = World()
+    first, second = (ue, peer) if side is Side.ACCESS else (peer, ue)
+    place = {}
+    address, port, media, body = line_of(world.offer(first(offered.value), side))
+    other = Side.CORE if side is Side.ACCESS else Side.ACCESS
+    place[other] = (address, port)
+    assert setup_of(media, body) is offered
+    address, port, media, body = line_of(world.answer(second(answered.value), other))
+    place[side] = (address, port)
+    assert setup_of(media, body) is answered
+    sources = {Side.ACCESS: (UE_IP, 41_000), Side.CORE: (PEER_IP, 42_000)}
+    listening = {host: syn for host, _, syn in world.listening.values()}
+    if answered is Setup.HOLDCONN:
+        assert not any(syn.admits(*sources[s]) for s in Side for h, syn in listening.items() if h == place[s][0])
+        return
+    active = other if answered is Setup.ACTIVE else side
+    accepted = world.connect(*place[active], sources[active])
+    dialled = world.only_dialled()
+    assert world.dialled[dialled] == ((UE_IP, 2855) if active is Side.CORE else (PEER_IP, 9000))
+    world.to_agw(orders.Connected(dialled, 1))
+    if active is Side.CORE:
+        assert world.armed == {dialled: ("client", (("sha-256", UE_PRINT),))}
+        world.tls_opens(dialled)
+    else:
+        assert world.armed == {accepted: ("server", (("sha-256", UE_PRINT),))}
+        world.tls_opens(accepted or 0)
+    assert len(world.relayed) == 1
+
+
+def test_wrong_fingerprint_ends_the_call_and_everything_is_subtracted() -> None:
+    world = World()
+    line_of(world.offer(ue("actpass"), Side.ACCESS))
+    address, port, _, _ = line_of(world.answer(peer("passive"), Side.CORE))
+    access = world.connect(address, port, (UE_IP, 40_000))
+    wrong = orders.VerifyFailed(access or 0, "mismatch", "sha-256", (UE_PRINT,), b"\1" * 32, "CN=mallory", "no match")
+    world.to_agw(wrong)
+    end = world.verdicts[-1]
+    assert isinstance(end, EndCall)
+    assert (end.call, end.status, end.text) == ("c", 488, "certificate fingerprint mismatch")
+    world.hang_up()
+    released(world)
+
+
+def test_gateway_out_of_ports_is_503_with_retry_after_and_leaves_nothing() -> None:
+    world = World(ports=1)
+    line_of(world.offer(ue("actpass"), Side.ACCESS))
+    refusal = world.offer(ue("actpass"), Side.ACCESS, call="d")
+    assert isinstance(refusal, Refuse)
+    assert (refusal.status, refusal.retry_after) == (503, 10)
+    world.hang_up()
+    released(world)
+
+
+def test_gateway_that_returns_keeps_the_session_and_loses_what_nobody_claims() -> None:
+    world = World()
+    line_of(world.offer(ue("actpass"), Side.ACCESS))
+    line_of(world.answer(peer("passive"), Side.CORE))
+    line_of(world.offer(ue("actpass"), Side.ACCESS, call="d"))
+    assert len(world.agw.store.contexts) == 2
+    down = world.link
+    world.to_agw(agw_events.ControlDown("cable"))
+    world.to_alg_event(GatewayDown(down, "cable"))
+    world.to_alg_event(CallEnded("d"))
+    world.online()
+    assert len(world.agw.store.contexts) == 1
+    world.hang_up()
+    released(world)
+
+
+def test_gateway_that_restarts_loses_its_calls() -> None:
+    world = World()
+    line_of(world.offer(ue("actpass"), Side.ACCESS))
+    line_of(world.answer(peer("passive"), Side.CORE))
+    world.to_alg_event(GatewayDown(world.link, "killed"))
+    world.listening.clear()
+    world.agw = world.new_gateway(first_tid=1000)
+    world.online()
+    end = world.verdicts[-1]
+    assert isinstance(end, EndCall)
+    assert (end.status, end.text) == (503, "media gateway restarted")
+    released(world)
+
+
+def test_reoffer_from_the_other_side_leaves_a_running_session_alone() -> None:
+    world = World()
+    line_of(world.offer(ue("actpass"), Side.ACCESS))
+    line_of(world.answer(peer("passive"), Side.CORE))
+    before = len(world.messages)
+    address, _, media, _ = line_of(world.offer(peer("actpass"), Side.CORE))
+    assert (address, media.proto) == ("198.51.100.1", "TCP/TLS/MSRP")
+    line_of(world.answer(ue("passive", None), Side.ACCESS))
+    assert len(world.messages) == before
