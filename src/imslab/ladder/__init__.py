@@ -4,4 +4,15 @@ from imslab.ladder.group import build_ladders
 from imslab.ladder.model import Arrow, Column, Item, Ladder, Note, Tone
 from imslab.ladder.read import TraceError, TraceLine, read_traces
 
-__all__ = ["Arrow", "Column", "Item", "Ladder", "Note", "Tone", "TraceError", "TraceLine", "build_ladders", "read_traces"]
+__all__ = [
+    "Arrow",
+    "Column",
+    "Item",
+    "Ladder",
+    "Note",
+    "Tone",
+    "TraceError",
+    "TraceLine",
+    "build_ladders",
+    "read_traces",
+]

@@ -31,7 +31,8 @@ class Tone(StrEnum):
 
 
 class Arrow(Struct, frozen=True):
-    """A message from one column to another. ``both`` draws heads at both ends, ``lost`` ends it with a cross before its goal.
+    """A message from one column to another. ``both`` draws heads at both ends, ``lost`` ends it with a cross before
+    its goal.
 
     ``at`` is seconds since the first item of the ladder; ``details`` are short texts shown below the title.
     """

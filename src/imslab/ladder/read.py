@@ -23,7 +23,8 @@ class Command(Struct, frozen=True, kw_only=True):
 class TraceLine(Struct, frozen=True, kw_only=True):
     """One line of a trace. Every kind uses a part of the fields; the others keep their empty default.
 
-    ``t`` is unix seconds; ``node`` is the writer (``imsalg``, ``agw``); ``call`` is the IMS-ALG's own key of a call, which
+    ``t`` is unix seconds; ``node`` is the writer (``imsalg``, ``agw``); ``call`` is the IMS-ALG's own key of a call,
+    which
     differs between the originating and the terminating passage of one SIP call (one Call-ID) through it.
     """
 
@@ -81,7 +82,8 @@ def read_line(data: bytes) -> TraceLine:
 def read_traces(paths: Iterable[Path]) -> list[TraceLine]:
     """All lines of several trace files in time order (lines of equal time keep the order of the files).
 
-    A last line without its line end is the unfinished write of a running daemon and is left out; any other line that does
+    A last line without its line end is the unfinished write of a running daemon and is left out; any other line that
+    does
     not decode raises :class:`TraceError` naming file and line number.
     """
     lines: list[TraceLine] = []

@@ -1,0 +1,35 @@
+"""The three formats of ``imslab ladder`` behind one door, and the choice of calls."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from imslab.ladder.mermaid import mermaid
+from imslab.ladder.model import Ladder
+from imslab.ladder.svg import svg
+from imslab.ladder.text import text_plain
+
+
+class Format(StrEnum):
+    """What ``--format`` takes."""
+
+    TEXT = "text"
+    MERMAID = "mermaid"
+    SVG = "svg"
+
+
+def choose(ladders: Sequence[Ladder], *, call: str | None = None, registrations: bool = False) -> list[Ladder]:
+    """The ladders asked for: one Call-ID (or its beginning), else all calls, registrations only on demand."""
+    if call:
+        return [ladder for ladder in ladders if ladder.call_id.startswith(call)]
+    return [ladder for ladder in ladders if registrations or ladder.kind not in ("registration", "other")]
+
+
+def export(ladders: Sequence[Ladder], form: Format, width: int = 120) -> str:
+    """The ladders as one document of that format, ending with a line end."""
+    match form:
+        case Format.TEXT:
+            return text_plain(ladders, width)
+        case Format.MERMAID:
+            return "\n".join(mermaid(ladder) for ladder in ladders)
+        case Format.SVG:
+            return svg(ladders)
