@@ -1,0 +1,183 @@
+"""The P-CSCF/IMS-ALG process: sockets, driver, engine, and an orderly end."""
+
+import functools
+import gc
+import os
+from collections.abc import Callable
+from typing import Any, assert_never
+
+import msgspec
+
+from imsalg.core.engine import Engine
+from imsalg.core.events import CloseFlow, Command, Event
+from imsalg.core.media import MediaHalf
+from imsalg.core.media_events import CloseGateway, Log, ToGateway, Trace
+from imsalg.core.routing import Listener
+from imsalg.settings import Settings
+from imsalg.shell.agw_link import GatewayDoor
+from imsalg.shell.sip_transport import SipDoor
+from imsalg.shell.store import MemoryStore, Store
+from imskit.clock import SystemIds
+from imskit.contexts import client_context, server_context
+from imskit.driver import Driver
+from imskit.logs import get_logger
+from imskit.metrics import Metrics, MetricsServer
+from imskit.sdnotify import Notifier
+from imskit.shutdown import Shutdown
+from imskit.sockets import parse_endpoint
+from imskit.trace import Tracer
+from imswire.sip.transaction import Send
+
+log = get_logger("imsalg")
+
+
+class Daemon:
+    """Everything of one process. ``start`` opens the sockets (OSError, SettingsError), ``stop`` closes them."""
+
+    def __init__(self, settings: Settings, store: Store | None = None) -> None:
+        self._settings = settings
+        self._store = store if store is not None else MemoryStore()
+        self._ids = SystemIds()
+        self._tracer = Tracer(settings.trace.file, "imsalg")
+        self._early: list[Event] = []
+        self._post: Callable[[Event], None] = self._early.append
+        self._sip = SipDoor(settings, self._posted)
+        self._gateways: GatewayDoor | None = None
+        self._driver: Driver[Event, Command] | None = None
+        self._metrics: MetricsServer | None = None
+        self.engine: Engine | None = None
+        self.listeners: list[Listener] = []
+
+    def _posted(self, event: Event) -> None:
+        self._post(event)
+
+    async def start(self) -> None:
+        """Open every socket, then let events in."""
+        for listen in self._settings.listen:
+            tls = None
+            if listen.transport == "tls" and listen.certificate and listen.key:
+                tls = server_context(listen.certificate, listen.key)
+                self._sip.transports.set_client_context(
+                    listen.realm, client_context(ca=listen.ca, certificate=listen.certificate, key=listen.key)
+                )
+            host, port = self._sip.transports.add_listener(
+                listen.realm, listen.transport, listen.host, listen.port, tls
+            )
+            self.listeners.append(Listener(listen.realm, listen.transport, host, port, listen.advertise))
+        self._gateways = GatewayDoor(self._settings.gateways, self._posted)
+        media = MediaHalf(
+            self._settings.media(),
+            first_transaction=1 + self._ids.number(24),
+            jitter=lambda: self._ids.number(20) / (1 << 20),
+            tracing=self._tracer.enabled,
+        )
+        self.engine = Engine(
+            self._settings, self.listeners, media, self._ids, self._token_key(), tracing=self._tracer.enabled
+        )
+        self._driver = Driver(self.engine, self._execute)
+        self._post = self._driver.post
+        for event in self._early:
+            self._post(event)
+        if self._settings.metrics.listen:
+            self._metrics = MetricsServer(_metrics(self.engine, self._sip))
+            where = parse_endpoint(self._settings.metrics.listen)
+            await self._metrics.start(where.host, where.port)
+
+    async def stop(self) -> None:
+        """Close in order: nothing new comes in, what was sent goes out."""
+        await self._sip.transports.close()
+        if self._gateways is not None:
+            self._gateways.close()
+        if self._driver is not None:
+            self._driver.close()
+        if self._metrics is not None:
+            await self._metrics.close()
+        self._tracer.close()
+        self._store.close()
+
+    def _token_key(self) -> bytes:
+        if self._settings.imsalg.token_key:
+            return bytes.fromhex(self._settings.imsalg.token_key)
+        key = self._store.get("node", "token_key")
+        if key is None:
+            key = bytes.fromhex(self._ids.token(32))
+            self._store.put("node", "token_key", key)
+        return key
+
+    def ready_line(self) -> dict[str, Any]:
+        """What ``--ready-fd`` tells: the process and its real addresses."""
+        gateways = self._gateways.address if self._gateways is not None else ("", 0)
+        return {
+            "pid": os.getpid(),
+            "sip": [
+                {"realm": one.realm, "transport": one.transport, "host": one.host, "port": one.port}
+                for one in self.listeners
+            ],
+            "gateways": {"host": gateways[0], "port": gateways[1]},
+        }
+
+    def reopen(self) -> None:
+        """SIGHUP: files are opened anew after a rotation."""
+        self._tracer.reopen()
+
+    def _execute(self, command: Command) -> None:
+        if type(command) is Send:
+            self._sip.send(command)
+            return
+        match command:
+            case ToGateway():
+                if self._gateways is not None:
+                    self._gateways.send(command)
+            case Trace():
+                self._tracer.write(command.kind, **command.fields)
+            case Log():
+                getattr(log, command.level)(command.event, **command.fields)
+            case CloseFlow():
+                self._sip.transports.close_flow(command.flow, command.reason)
+            case CloseGateway():
+                if self._gateways is not None:
+                    self._gateways.close_link(command.link, command.reason)
+            case Send():
+                self._sip.send(command)
+            case _:
+                assert_never(command)
+
+
+def _metrics(engine: Engine, sip: SipDoor) -> Metrics:
+    metrics = Metrics("imsalg")
+    for name in engine.stats.__slots__:
+        gauge = metrics.gauge(f"{name}_total", f"{name.replace('_', ' ')} since the start")
+        gauge.set_function(functools.partial(getattr, engine.stats, name))
+    for name in engine.gauges:
+        gauge = metrics.gauge(f"{name}_now", f"{name} alive now")
+        gauge.set_function(functools.partial(lambda key: engine.gauges[key], name))
+    for name in sip.transports.stats():
+        gauge = metrics.gauge(f"sip_{name}", f"SIP sockets: {name.replace('_', ' ')}")
+        gauge.set_function(functools.partial(lambda key: sip.transports.stats()[key], name))
+    return metrics
+
+
+async def serve(settings: Settings, ready_fd: int | None = None) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit status."""
+    daemon = Daemon(settings)
+    shutdown = Shutdown(daemon.reopen)
+    notifier = Notifier()
+    await daemon.start()
+    # What was made at start lives for ever: the collector need not look at it again. What is made per message holds no
+    # cycles once its call is over, so that rare collections are enough.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    ready = daemon.ready_line()
+    log.info("ready", sip=ready["sip"], gateways=ready["gateways"])
+    if ready_fd is not None:
+        with os.fdopen(ready_fd, "wb") as out:
+            out.write(msgspec.json.encode(ready) + b"\n")
+    notifier.ready("serving")
+    notifier.start_watchdog()
+    reason = await shutdown.wait()
+    log.info("ending", reason=reason)
+    notifier.stopping()
+    notifier.close()
+    await daemon.stop()
+    return 0

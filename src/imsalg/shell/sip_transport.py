@@ -1,0 +1,88 @@
+"""The door for SIP: bytes from sockets become events, Send commands become bytes.
+
+Everything that cannot be parsed stops here and goes in as :class:`BadMessageIn`; the engine decides whether it is
+answered. Keep-alives never reach the engine (RFC 5626 3.5.1, 4.4.1).
+"""
+
+from collections.abc import Callable
+
+from imsalg.core.events import BadMessageIn, Event, FlowClosed, Received, SendFailed
+from imsalg.settings import Settings
+from imskit.transports import SipTransports
+from imswire.base import ProtocolError
+from imswire.sip.flow import RELIABLE, Flow
+from imswire.sip.message import Request, Response
+from imswire.sip.parser import BadMessage, Limits, Ping, StreamFramer, parse
+from imswire.sip.transaction import Send
+
+_LINE_ENDS = frozenset(b"\r\n\0")
+
+
+class SipDoor:
+    """Sockets on one side, ``post`` (the driver's queue) on the other."""
+
+    def __init__(self, settings: Settings, post: Callable[[Event], None]) -> None:
+        self._post = post
+        limits = settings.limits
+        self._limits = Limits(message=limits.message, header_bytes=limits.header_bytes, headers=limits.headers)
+        self.keepalives = 0
+        self.transports = SipTransports(
+            lambda: StreamFramer(self._limits),
+            on_datagram=self._datagram,
+            on_frame=self._frame,
+            on_flow_closed=self._closed,
+            on_stream_error=self._stream_error,
+            on_send_failed=self._send_failed,
+            settings=settings.streams,
+        )
+
+    # --- in ---
+
+    def _datagram(self, flow: Flow, data: bytes) -> None:
+        if len(data) <= 4 and _LINE_ENDS.issuperset(data):
+            self.keepalives += 1  # CRLF (or a lone NUL, which some peers send) keeps a NAT open; UDP has no pong for it
+            return
+        self._message(flow, data)
+
+    def _frame(self, flow: Flow, frame: bytes | Ping) -> None:
+        if isinstance(frame, Ping):
+            self.keepalives += 1
+            if frame is Ping.DOUBLE:
+                self.transports.send(b"\r\n", flow)
+            return
+        self._message(flow, frame)
+
+    def _message(self, flow: Flow, data: bytes) -> None:
+        try:
+            message = parse(data, self._limits)
+        except BadMessage as error:
+            self._post(BadMessageIn(error, flow))
+            return
+        self._post(Received(message, flow))
+
+    def _stream_error(self, flow: Flow, error: ProtocolError) -> None:
+        bad = error if isinstance(error, BadMessage) else BadMessage(error.reason, error.hint, error.offset)
+        self._post(BadMessageIn(bad, flow))
+
+    def _closed(self, flow: Flow, reason: str) -> None:
+        self._post(FlowClosed(flow, reason))
+
+    def _send_failed(self, flow: Flow, reason: str) -> None:
+        if flow.transport in RELIABLE:  # a datagram that could not go was reported with its message
+            self._post(FlowClosed(flow, reason))
+
+    # --- out ---
+
+    def send(self, command: Send) -> None:
+        """Carry out one Send; what a codec refuses to write counts as not sent."""
+        message, flow = command.message, command.flow
+        try:
+            data = message.to_bytes()
+        except ProtocolError as error:
+            self._not_sent(message, flow, str(error))
+            return
+        if self.transports.send(data, flow) is None and flow.transport not in RELIABLE:
+            self._not_sent(message, flow, "the datagram could not be sent")
+
+    def _not_sent(self, message: Request | Response, flow: Flow, reason: str) -> None:
+        self._post(SendFailed(message, flow, reason))
