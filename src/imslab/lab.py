@@ -43,9 +43,9 @@ class Lab:
 
     ``fixed_ports`` keeps the files' ports; otherwise every port is a free one. ``ipv6`` puts the access side on ::1,
     ``sip_tls`` adds a SIP over TLS listener there, with a certificate of its own.
-    ``early_syn``, ``source_filter``, ``path_scheme`` and ``msrp`` are settings of the access realm; ``tls`` is the
-    range of
-    TLS versions of the AGW. ``imsalg``, ``agw`` and ``core`` are laid over the settings last, table by table.
+    ``early_syn``, ``source_filter``, ``path_scheme`` and ``msrp`` are settings of both realms (``early_syn``
+    is "accept" where neither it nor ``config_dir`` is given); ``tls`` is the range of TLS versions of the AGW.
+    ``imsalg``, ``agw`` and ``core`` are laid over the settings last, table by table.
     """
 
     def __init__(
@@ -71,6 +71,8 @@ class Lab:
         self.directory = directory or Path(self._temporary.name if self._temporary is not None else ".")
         self._fixed = fixed_ports
         self.host = "::1" if ipv6 else "127.0.0.1"
+        if config_dir is None and early_syn is None:
+            early_syn = "accept"  # a held SYN is repeated a second later: only where somebody wants to see it
         realm = {"early_syn": early_syn, "source_filter": source_filter, "path_scheme": path_scheme}
         given = {key: value for key, value in realm.items() if value is not None}
         self._imsalg: dict[str, Any] = {

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from imslab.ladder.export import Format, choose, export
+from imslab.ladder.export import Format, Passage, choose, export
 from imslab.ladder.group import build_ladders
 from imslab.ladder.model import Ladder
 from imslab.ladder.read import TraceError, read_traces
@@ -21,6 +21,9 @@ def ladder(
         list[Path], typer.Argument(help="Trace files of imsalg and agw (JSON lines), in any order.", metavar="TRACE...")
     ],
     call: Annotated[str | None, typer.Option(help="Only the call with this Call-ID (its beginning is enough).")] = None,
+    passage: Annotated[
+        Passage | None, typer.Option(help="Only this passage of a call from UE to UE through the P-CSCF.")
+    ] = None,
     form: Annotated[Format, typer.Option("--format", "-f", help="How to draw.")] = Format.TEXT,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file instead of the terminal.")
@@ -37,7 +40,7 @@ def ladder(
     core.
     """
     try:
-        ladders = choose(build_ladders(read_traces(traces)), call=call, registrations=registrations)
+        ladders = choose(build_ladders(read_traces(traces)), call=call, passage=passage, registrations=registrations)
     except TraceError as error:
         typer.echo(f"imslab ladder: {error}", err=True)
         raise typer.Exit(2) from None

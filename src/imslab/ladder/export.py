@@ -17,11 +17,26 @@ class Format(StrEnum):
     SVG = "svg"
 
 
-def choose(ladders: Sequence[Ladder], *, call: str | None = None, registrations: bool = False) -> list[Ladder]:
-    """The ladders asked for: one Call-ID (or its beginning), else all calls, registrations only on demand."""
+class Passage(StrEnum):
+    """What ``--passage`` takes: a call from one UE to another crosses the P-CSCF twice."""
+
+    ORIGINATING = "originating"
+    TERMINATING = "terminating"
+
+
+def choose(
+    ladders: Sequence[Ladder],
+    *,
+    call: str | None = None,
+    passage: Passage | None = None,
+    registrations: bool = False,
+) -> list[Ladder]:
+    """The ladders asked for: one Call-ID (or its beginning), one passage, else all calls; registrations on demand."""
     if call:
-        return [ladder for ladder in ladders if ladder.call_id.startswith(call)]
-    return [ladder for ladder in ladders if registrations or ladder.kind not in ("registration", "other")]
+        ladders = [ladder for ladder in ladders if ladder.call_id.startswith(call)]
+    elif not registrations:
+        ladders = [ladder for ladder in ladders if ladder.kind not in ("registration", "other")]
+    return [ladder for ladder in ladders if passage is None or ladder.kind == passage]
 
 
 def export(ladders: Sequence[Ladder], form: Format, width: int = 120) -> str:

@@ -1,0 +1,258 @@
+"""The seam between the pure engine and the executor that owns sockets: orders one way, reports the other.
+
+A *leg* is the transport end of one termination; its number is unique within the worker and never used twice. Every
+:class:`Listen` is answered by exactly one :class:`Listening` or :class:`ListenFailed`, every :class:`Release` by
+exactly one :class:`Released`, and nothing about a leg is reported after that.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+type Fingerprints = tuple[tuple[str, bytes], ...]
+"""(hash name in lower case, octets), as SDP gave them (RFC 8122)."""
+
+
+class SynFilter(Struct, frozen=True):
+    """Which SYNs a listening leg answers: every one, none, or those of one source (``port`` None: any port)."""
+
+    kind: Literal["open", "closed", "source"] = "open"
+    address: str = ""
+    port: int | None = None
+
+    def admits(self, address: str, port: int) -> bool:
+        """Whether a connection from there may be used."""
+        if self.kind != "source":
+            return self.kind == "open"
+        return address == self.address and self.port in (None, port)
+
+
+OPEN = SynFilter("open")
+CLOSED = SynFilter("closed")
+
+
+# --- orders ---------------------------------------------------------------------------------------------------------
+
+
+class Listen(Struct, frozen=True):
+    """Listen on that local address; port 0 lets the system choose. One connection is accepted, then listening ends."""
+
+    leg: int
+    address: str
+    port: int
+    filter: SynFilter
+
+
+class SetFilter(Struct, frozen=True):
+    """Replace the SYN filter of a listening leg; SYNs dropped so far are reported (:class:`SynHeld`)."""
+
+    leg: int
+    filter: SynFilter
+
+
+class StopListening(Struct, frozen=True):
+    """Close the listening socket; the leg lives on."""
+
+    leg: int
+
+
+class Dial(Struct, frozen=True):
+    """Connect from the leg's own local address and port."""
+
+    leg: int
+    address: str
+    port: int
+    remote_address: str
+    remote_port: int
+
+
+class ArmTls(Struct, frozen=True):
+    """Start TLS on the connected leg. Without ``fingerprints`` the end of the handshake waits for
+    :class:`SetFingerprints`."""
+
+    leg: int
+    role: Literal["client", "server"]
+    fingerprints: Fingerprints | None
+
+
+class SetFingerprints(Struct, frozen=True):
+    """The fingerprints of the peer became known (or changed before they were used)."""
+
+    leg: int
+    fingerprints: Fingerprints
+
+
+class StartRelay(Struct, frozen=True):
+    """Join two open legs; from now on their bytes flow without the engine.
+
+    ``inactivity``: seconds without a byte after which both legs are reported (:class:`Inactive`); None: never.
+    """
+
+    a: int
+    b: int
+    inactivity: float | None = None
+
+
+class Drop(Struct, frozen=True):
+    """Close the connection of a leg at once (it came from the wrong place); the leg may listen again."""
+
+    leg: int
+
+
+class Release(Struct, frozen=True):
+    """End the leg: what is pending is delivered, the close is orderly, the final counters come back at once."""
+
+    leg: int
+
+
+class Count(Struct, frozen=True):
+    """Ask for the counters of a leg; answered by one :class:`Counted`."""
+
+    leg: int
+
+
+Order = Listen | SetFilter | StopListening | Dial | ArmTls | SetFingerprints | StartRelay | Drop | Release | Count
+
+
+# --- reports --------------------------------------------------------------------------------------------------------
+
+
+class Listening(Struct, frozen=True):
+    """The leg listens; ``port`` is the real one."""
+
+    leg: int
+    port: int
+
+
+class ListenFailed(Struct, frozen=True):
+    """The local address cannot be used; ``in_use`` means that another port may be tried."""
+
+    leg: int
+    in_use: bool
+    text: str
+
+
+class SynHeld(Struct, frozen=True):
+    """So many SYNs were left unanswered since the leg began to listen."""
+
+    leg: int
+    count: int
+
+
+class Accepted(Struct, frozen=True):
+    """A connection came in and is held; the listening socket is closed."""
+
+    leg: int
+    address: str
+    port: int
+
+
+class Connected(Struct, frozen=True):
+    """The connection that was dialled is up; ``local_port`` is the one it really uses."""
+
+    leg: int
+    local_port: int
+
+
+class DialFailed(Struct, frozen=True):
+    """No connection: refused, unreachable or timed out."""
+
+    leg: int
+    text: str
+
+
+class HandshakeDone(Struct, frozen=True):
+    """The handshake is complete and waits for the peer's fingerprint; nothing is relayed."""
+
+    leg: int
+    version: str
+    cipher: str
+
+
+class TlsOpen(Struct, frozen=True):
+    """Handshake complete and fingerprint verified: the leg may be relayed. ``hash`` and ``seen`` are what matched."""
+
+    leg: int
+    version: str
+    cipher: str
+    hash: str
+    seen: bytes
+
+
+class VerifyFailed(Struct, frozen=True):
+    """The peer is not the one that was signalled; its connection is closed.
+
+    ``what`` is "mismatch" or "missing" (no certificate, or no usable fingerprint); without certificate ``seen`` is
+    empty.
+    """
+
+    leg: int
+    what: Literal["mismatch", "missing"]
+    hash: str
+    expected: tuple[bytes, ...]
+    seen: bytes
+    subject: str
+    text: str
+
+
+class TlsFailed(Struct, frozen=True):
+    """The handshake failed or took too long; the connection is closed."""
+
+    leg: int
+    text: str
+
+
+class HalfClosed(Struct, frozen=True):
+    """The peer of this leg will send no more; its last bytes and its close were passed on."""
+
+    leg: int
+
+
+class RelayEnded(Struct, frozen=True):
+    """A relay is over. ``leg`` is the one that caused it; ``orderly`` False: reset, time limit or other failure."""
+
+    leg: int
+    orderly: bool
+    text: str
+
+
+class Inactive(Struct, frozen=True):
+    """The relay of this leg moved nothing for ``seconds``; said once until bytes move again."""
+
+    leg: int
+    seconds: float
+
+
+class Released(Struct, frozen=True):
+    """The leg is gone; application octets received from and sent to its peer."""
+
+    leg: int
+    received: int
+    sent: int
+
+
+class Counted(Struct, frozen=True):
+    """The counters of a leg so far."""
+
+    leg: int
+    received: int
+    sent: int
+
+
+Report = (
+    Listening
+    | ListenFailed
+    | SynHeld
+    | Accepted
+    | Connected
+    | DialFailed
+    | HandshakeDone
+    | TlsOpen
+    | VerifyFailed
+    | TlsFailed
+    | HalfClosed
+    | RelayEnded
+    | Inactive
+    | Released
+    | Counted
+)

@@ -1,0 +1,143 @@
+"""What can be joined with what, and which local addresses and ports it gets."""
+
+import heapq
+import ipaddress
+from collections import deque
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from agw.settings import RealmSettings, port_slice
+from imswire.h248.errors import H248Error
+
+RELAYS: dict[tuple[str, str, str], str] = {
+    ("proxy", "tls", "tcp"): "terminate TLS on the first leg",
+    ("proxy", "tcp", "tls"): "terminate TLS on the second leg",
+    ("proxy", "tcp", "tcp"): "splice",
+    ("proxy", "tls", "tls"): "terminate TLS on both legs",
+    ("merge", "tls", "tcp"): "terminate TLS on the first leg; both peers connect",
+    ("merge", "tcp", "tls"): "terminate TLS on the second leg; both peers connect",
+    ("merge", "tcp", "tcp"): "splice; both peers connect",
+    ("merge", "tls", "tls"): "terminate TLS on both legs; both peers connect",
+}
+"""(TCP mode, kind of one leg, kind of the other) -> relay. What is not in the table is refused with 501."""
+
+_MODES = {mode for mode, _, _ in RELAYS}
+
+
+def check_mode(mode: str) -> None:
+    """Refuse a TCP mode that no relay exists for: raises :class:`H248Error` 501."""
+    if mode not in _MODES:
+        raise H248Error(501, f"TCP mode {mode}")
+
+
+def relay_of(mode: str, one: bool, other: bool) -> str:
+    """The relay of two legs, given whether each is TLS; raises :class:`H248Error` 501 where there is none."""
+    relay = RELAYS.get((mode, "tls" if one else "tcp", "tls" if other else "tcp"))
+    if relay is None:
+        raise H248Error(501, f"TCP mode {mode} between these legs")
+    return relay
+
+
+def same_address(text: str) -> str:
+    """The one spelling of an address, for comparison; text that is no address is returned as it is."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return text
+
+
+class Place(Struct, frozen=True):
+    """A local transport address that was taken: ``address`` to bind, ``advertised`` for descriptors."""
+
+    realm: str
+    address: str
+    advertised: str
+    port: int
+    family: str
+
+
+class _Ports:
+    """Free ports of one address: first fresh ones in order, then those whose quarantine is over, oldest first."""
+
+    def __init__(self, first: int, last: int, quarantine: float) -> None:
+        self.system = first == 0
+        self._fresh = deque(range(first, last + 1)) if first else deque[int]()
+        self._resting: list[tuple[float, int]] = []
+        self._quarantine = quarantine
+
+    def _wake(self, now: float) -> None:
+        while self._resting and self._resting[0][0] <= now:
+            self._fresh.append(heapq.heappop(self._resting)[1])
+
+    def take(self, now: float) -> int | None:
+        if self.system:
+            return 0
+        self._wake(now)
+        return self._fresh.popleft() if self._fresh else None
+
+    def take_this(self, port: int, now: float) -> bool:
+        if self.system:
+            return True
+        self._wake(now)
+        if port not in self._fresh:
+            return False
+        self._fresh.remove(port)
+        return True
+
+    def give_back(self, port: int, now: float) -> None:
+        if not self.system:
+            heapq.heappush(self._resting, (now + self._quarantine, port))
+
+    @property
+    def free(self) -> int:
+        return len(self._fresh)
+
+
+class PortAllocator:
+    """Hands out local transport addresses of the worker's slice of each realm.
+
+    A port that was given back rests for the realm's quarantine, so that segments of the old session meet nobody.
+    """
+
+    def __init__(self, realms: Mapping[str, RealmSettings], worker: int = 0, workers: int = 1) -> None:
+        self._realms = realms
+        self._ports: dict[tuple[str, str], _Ports] = {}
+        for name, realm in realms.items():
+            first, last = port_slice(realm.ports, worker, workers)
+            for address in realm.addresses:
+                self._ports[name, address] = _Ports(first, last, realm.quarantine)
+
+    def take(self, realm: str, family: str, address: str | None, port: int | None, now: float) -> Place:
+        """Take an address of ``family`` ("IP4" or "IP6") in ``realm``; None chooses.
+
+        Raises :class:`H248Error` 449 for a realm, family or address that this gateway does not have, 510 when out of
+        ports.
+        """
+        settings = self._realms.get(realm)
+        if settings is None:
+            raise H248Error(449, f"IP realm cannot be {realm[:40]}")
+        version = 6 if family == "IP6" else 4
+        for local in settings.addresses:
+            advertised = settings.advertise.get(local, local)
+            if ipaddress.ip_address(local).version != version:
+                continue
+            if address is not None and same_address(address) not in (same_address(local), same_address(advertised)):
+                continue
+            ports = self._ports[realm, local]
+            if port is None:
+                chosen = ports.take(now)
+            else:
+                chosen = port if ports.take_this(port, now) else None
+            if chosen is None:
+                raise H248Error(510, f"no free port in realm {realm}")
+            return Place(realm, local, advertised, chosen, family)
+        raise H248Error(449, f"realm {realm} has no address {address or family}")
+
+    def give_back(self, place: Place, now: float) -> None:
+        """The port rests, and may then be used again."""
+        self._ports[place.realm, place.address].give_back(place.port, now)
+
+    def free(self, realm: str) -> int:
+        """Ports that could be handed out now, over all addresses of the realm."""
+        return sum(ports.free for (name, _), ports in self._ports.items() if name == realm)

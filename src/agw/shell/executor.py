@@ -1,0 +1,367 @@
+"""Carries out the engine's orders on real sockets and reports what happens (:mod:`agw.core.orders`).
+
+Theory of operation. Everything runs in callbacks of one event loop; no order blocks. A leg walks through the phases of
+:class:`agw.shell.legs.Phase`. Until its relay starts a connection is not read (except by the handshake): what the peer
+sends early waits in the kernel's receive buffer, which is bounded.
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable
+
+from OpenSSL import SSL
+
+from agw.core import orders
+from agw.core.orders import Order, Report
+from agw.settings import LimitSettings, TimerSettings, TlsSettings
+from agw.shell import synfilter
+from agw.shell.gate import TlsGate
+from agw.shell.legs import Counters, LegState, Phase
+from agw.shell.relay import Closer, End, Pump, drain, start
+from agw.shell.watch import Watcher
+from imskit.logs import get_logger
+
+log = get_logger("agw.executor")
+
+_BACKLOG = 8
+_ACCEPT_AGAIN = 0.25  # seconds, when out of descriptors
+
+
+class Executor:
+    """The sockets of one worker.
+
+    ``context`` is the TLS context of media legs (:func:`imskit.tls.media_context`); ``report`` takes the reports, in
+    order.
+    """
+
+    def __init__(
+        self,
+        context: SSL.Context,
+        report: Callable[[Report], None],
+        *,
+        loop: asyncio.AbstractEventLoop,
+        tls: TlsSettings,
+        limits: LimitSettings,
+        timers: TimerSettings,
+    ) -> None:
+        self._report = report
+        self._loop = loop
+        self._timers = timers
+        self._pump = Pump(loop, self, limits.pending)
+        self._legs: dict[int, LegState] = {}
+        self.counters = Counters()
+        self._watcher = Watcher(loop, timers, report, self._too_late, self)
+        self._gate = TlsGate(context, tls, limits.half_open, self._watcher, self.counters, report, self._close_orderly)
+        self._carry: dict[type, Callable[..., None]] = {
+            orders.Listen: self._listen,
+            orders.SetFilter: self._set_filter,
+            orders.StopListening: self._stop_listening,
+            orders.Dial: self._dial,
+            orders.ArmTls: self._arm_tls,
+            orders.SetFingerprints: self._set_fingerprints,
+            orders.StartRelay: self._start_relay,
+            orders.Drop: self._drop,
+            orders.Release: self._release,
+            orders.Count: self._count,
+        }
+
+    @property
+    def sessions(self) -> int:
+        """Relays that run."""
+        return len(self._watcher.relays)
+
+    @property
+    def half_open(self) -> int:
+        """TLS handshakes that run or wait for a fingerprint."""
+        return self._gate.running
+
+    def end_of(self, leg: int) -> End | None:
+        """The relay end of a leg, for those who look at it closely."""
+        state = self._legs.get(leg)
+        return state.end if state is not None else None
+
+    def listener_of(self, leg: int) -> socket.socket | None:
+        """The listening socket of a leg."""
+        state = self._legs.get(leg)
+        return state.listener if state is not None else None
+
+    def execute(self, order: Order) -> None:
+        """Carry out one order; reports follow at once or later, never from a leg that was released."""
+        self._carry[type(order)](order)
+
+    def close(self) -> None:
+        """Close every socket at once."""
+        self._gate.stop()
+        for leg in list(self._legs.values()):
+            self._close_listener(leg)
+            self._abandon(leg)
+        self._legs.clear()
+        self._watcher.close()
+
+    # --- listening ---
+
+    def _listen(self, order: orders.Listen) -> None:
+        leg = self._legs.setdefault(order.leg, LegState(order.leg))
+        family = socket.AF_INET6 if ":" in order.address else socket.AF_INET
+        sock = None
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((order.address, order.port))
+            if order.filter.kind != "open":
+                synfilter.attach(sock, order.filter)
+            sock.listen(_BACKLOG)
+        except OSError as error:
+            if sock is not None:
+                sock.close()
+            self._report(orders.ListenFailed(leg.id, error.errno == errno.EADDRINUSE, error.strerror or str(error)))
+            return
+        leg.listener = sock
+        leg.phase = Phase.LISTENING
+        self._loop.add_reader(sock.fileno(), self._acceptable, leg)
+        self._report(orders.Listening(leg.id, sock.getsockname()[1]))
+
+    def _set_filter(self, order: orders.SetFilter) -> None:
+        leg = self._legs.get(order.leg)
+        if leg is None or leg.listener is None:
+            return
+        self._tell_held(leg)
+        synfilter.attach(leg.listener, order.filter)
+
+    def _tell_held(self, leg: LegState) -> None:
+        if leg.listener is not None and (count := synfilter.dropped(leg.listener)) > leg.held:
+            leg.held = count
+            self._report(orders.SynHeld(leg.id, count))
+
+    def _stop_listening(self, order: orders.StopListening) -> None:
+        leg = self._legs.get(order.leg)
+        if leg is not None:
+            self._close_listener(leg)
+
+    def _close_listener(self, leg: LegState) -> None:
+        if leg.listener is not None:
+            self._loop.remove_reader(leg.listener.fileno())
+            leg.listener.close()
+            leg.listener = None
+
+    def _acceptable(self, leg: LegState) -> None:
+        if leg.listener is None:
+            return
+        try:
+            sock, address = leg.listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:  # out of descriptors: the connection stays in the backlog, try again a little later
+            log.error("cannot accept", error=error.strerror)
+            self._loop.remove_reader(leg.listener.fileno())
+            self._loop.call_later(_ACCEPT_AGAIN, self._accept_again, leg)
+            return
+        self._close_listener(leg)
+        with contextlib.suppress(OSError):
+            synfilter.detach(sock)
+        self._adopt(leg, sock)
+        self.counters.accepted += 1
+        self._report(orders.Accepted(leg.id, address[0], address[1]))
+
+    def _accept_again(self, leg: LegState) -> None:
+        if leg.listener is not None:
+            self._loop.add_reader(leg.listener.fileno(), self._acceptable, leg)
+
+    def _adopt(self, leg: LegState, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        leg.sock = sock
+        leg.phase = Phase.CONNECTED
+
+    # --- dialling ---
+
+    def _dial(self, order: orders.Dial) -> None:
+        leg = self._legs.setdefault(order.leg, LegState(order.leg))
+        self._close_listener(leg)
+        family = socket.AF_INET6 if ":" in order.remote_address else socket.AF_INET
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:
+            self._report(orders.DialFailed(leg.id, error.strerror or str(error)))
+            return
+        self._adopt(leg, sock)
+        leg.phase = Phase.DIALLING
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        code = _connect(sock, (order.address, order.port), (order.remote_address, order.remote_port))
+        if code in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):  # a remainder of an older connection: any port will do
+            code = _connect(sock, (order.address, 0), (order.remote_address, order.remote_port))
+        if code == 0:
+            self._dialled(leg)
+        elif code == errno.EINPROGRESS:
+            self._watcher.watch(leg, 2, self._dialled)
+            self._watcher.limit(leg, self._timers.dial)
+        else:
+            self._dial_failed(leg, os.strerror(code))
+
+    def _dialled(self, leg: LegState) -> None:
+        if leg.sock is None or leg.phase is not Phase.DIALLING:
+            return
+        code = leg.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._dial_failed(leg, os.strerror(code))
+            return
+        self._watcher.watch(leg, 0)
+        self._watcher.limit(leg, None)
+        leg.phase = Phase.CONNECTED
+        self.counters.dialled += 1
+        self._report(orders.Connected(leg.id, leg.sock.getsockname()[1]))
+
+    def _dial_failed(self, leg: LegState, text: str) -> None:
+        self._abandon(leg)
+        self._report(orders.DialFailed(leg.id, text))
+
+    # --- TLS ---
+
+    def _arm_tls(self, order: orders.ArmTls) -> None:
+        leg = self._legs.get(order.leg)
+        if leg is not None:
+            self._gate.arm(leg, order)
+
+    def _set_fingerprints(self, order: orders.SetFingerprints) -> None:
+        leg = self._legs.get(order.leg)
+        if leg is not None:
+            self._gate.set_fingerprints(leg, order.fingerprints)
+
+    # --- relaying ---
+
+    def _start_relay(self, order: orders.StartRelay) -> None:
+        legs = [self._legs.get(order.a), self._legs.get(order.b)]
+        ends = [self._end(leg) for leg in legs if leg is not None and leg.sock is not None]
+        if len(ends) != 2:
+            return  # a leg went away after the order was given; its report is on the way
+        a, b = ends
+        self.counters.relays += 1
+        self._watcher.add_relay(a, b, order.inactivity)
+        start(a, b)
+
+    def _end(self, leg: LegState) -> End:
+        if leg.sock is None:
+            raise RuntimeError("a leg without connection cannot be relayed")
+        leg.phase = Phase.RELAYING
+        leg.end = End(leg.id, leg.sock, leg.tls, self._pump)
+        return leg.end
+
+    def half_closed(self, end: End) -> None:
+        """The pump: the peer of ``end`` has closed its direction, and that was passed on."""
+        self._report(orders.HalfClosed(end.leg))
+
+    def relay_ended(self, end: End, orderly: bool, text: str) -> None:
+        """The pump: a relay is over; its sockets are closed in order, counters stay until the release."""
+        self._watcher.remove_relay(end)
+        end.stop()
+        end.other.stop()
+        for each in (end, end.other):
+            leg = self._legs.get(each.leg)
+            if leg is None:
+                continue
+            if each.broken:
+                self._abandon(leg)
+            else:
+                self._close_orderly(leg)
+        self._report(orders.RelayEnded(end.leg, orderly, text))
+
+    # --- ends ---
+
+    def _too_late(self, leg: LegState) -> None:
+        phase = leg.phase
+        if phase is Phase.DIALLING:
+            self._dial_failed(leg, "timed out")
+        elif phase is Phase.VERIFY:
+            self._close_orderly(leg)
+            self._report(orders.TlsFailed(leg.id, "no fingerprint to verify the peer came in time"))
+        else:
+            self.counters.tls_failures += 1
+            self._abandon(leg)
+            self._report(orders.TlsFailed(leg.id, "the TLS handshake took too long"))
+
+    def _drop(self, order: orders.Drop) -> None:
+        leg = self._legs.get(order.leg)
+        if leg is not None:
+            self._abandon(leg)
+
+    def _release(self, order: orders.Release) -> None:
+        leg = self._legs.pop(order.leg, None)
+        if leg is None:
+            self._report(orders.Released(order.leg, 0, 0))
+            return
+        self._tell_held(leg)
+        self._close_listener(leg)
+        end = leg.end
+        if end is not None and end.live:
+            drain(end)
+            drain(end.other)
+        if end is not None and end.live:  # still: what was drained may have been the end of the stream
+            other = end.other
+            self._watcher.remove_relay(end)
+            end.stop()
+            other.stop()
+            mate = self._legs.get(other.leg)
+            if mate is not None:
+                self._close_orderly(mate)
+        received, sent = (end.received, end.sent) if end is not None else (0, 0)
+        self.counters.octets += received
+        self._close_orderly(leg)
+        self._report(orders.Released(leg.id, received, sent))
+
+    def _count(self, order: orders.Count) -> None:
+        leg = self._legs.get(order.leg)
+        end = leg.end if leg is not None else None
+        self._report(orders.Counted(order.leg, end.received if end else 0, end.sent if end else 0))
+
+    def _close_orderly(self, leg: LegState) -> None:
+        """Hand the connection to a :class:`Closer`; the leg has none after that."""
+        sock, tls, end = leg.sock, leg.tls, leg.end
+        opened = leg.phase in (Phase.OPEN, Phase.RELAYING, Phase.VERIFY)
+        self._detach(leg)
+        if sock is None:
+            return
+        pending = end.pending if end is not None else None
+        # After a failed handshake OpenSSL has written its alert already; closing in order lets the peer read it.
+        closer = Closer(self._pump, sock, tls if opened else None, pending, time.monotonic() + self._timers.linger)
+        self._watcher.add_closer(closer)
+
+    def _abandon(self, leg: LegState) -> None:
+        """Close the connection at once."""
+        sock, end = leg.sock, leg.end
+        if end is not None and end.live:
+            end.stop()
+            end.other.stop()
+            self._watcher.remove_relay(end)
+        self._detach(leg)
+        if sock is not None:
+            sock.close()
+
+    def _detach(self, leg: LegState) -> None:
+        """Take the connection away from its leg: off the loop, off the ticker, out of the handshake count."""
+        if leg.sock is not None:
+            self._watcher.watch(leg, 0)
+        self._watcher.limit(leg, None)
+        self._gate.leave(leg)
+        if leg.tls is not None:
+            leg.tls.set_app_data(None)
+        leg.sock = leg.tls = leg.mismatch = leg.verified = None
+        leg.phase = Phase.LISTENING if leg.listener is not None else Phase.IDLE
+
+
+def _connect(sock: socket.socket, local: tuple[str, int], remote: tuple[str, int]) -> int:
+    """Bind and begin to connect; an errno, 0 when connected at once."""
+    try:
+        sock.bind(local)
+    except OSError as error:
+        return error.errno or errno.EINVAL
+    try:
+        return sock.connect_ex(remote)
+    except OSError as error:  # an address that cannot be read
+        return error.errno or errno.EINVAL

@@ -1,0 +1,187 @@
+"""TLS of legs: HANDSHAKE -> VERIFY -> OPEN. Nothing passes before a leg is OPEN (RFC 4975 14.4, RFC 8122 5.1)."""
+
+from collections import deque
+from collections.abc import Callable
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL
+from OpenSSL.crypto import X509
+
+from agw.core import orders
+from agw.core.orders import Fingerprints, Report
+from agw.settings import TlsSettings
+from agw.shell.legs import Counters, LegState, Phase
+from agw.shell.watch import Watcher
+from imskit.tls import FingerprintMismatch, peer_leaf, tls_error_text, verify_leaf
+
+_NO_CERTIFICATE = "peer did not return a certificate"
+_HANDSHAKES = (Phase.HANDSHAKE, Phase.VERIFY)
+_PARTIAL_WRITE = 1  # SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets and does not name
+
+
+class TlsGate:
+    """All handshakes of a worker. At most ``half_open`` run or wait for a fingerprint; more wait for their turn.
+
+    ``close`` ends a leg's connection in order.
+    """
+
+    def __init__(
+        self,
+        context: SSL.Context,
+        settings: TlsSettings,
+        half_open: int,
+        watcher: Watcher,
+        counters: Counters,
+        report: Callable[[Report], None],
+        close: Callable[[LegState], None],
+    ) -> None:
+        self._context = context
+        self._settings = settings
+        self._half_open = half_open
+        self._watcher = watcher
+        self._counters = counters
+        self._report = report
+        self._close = close
+        self._queued: deque[LegState] = deque()
+        self.running = 0
+        """Handshakes that run or wait for a fingerprint."""
+        # A check that fails inside the handshake sends the peer a proper alert; without fingerprints it is made later.
+        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._check_in_handshake)
+        # One call encrypts a whole buffer, instead of one record per call.
+        context.clear_mode(_PARTIAL_WRITE)
+
+    def stop(self) -> None:
+        """No handshake of the queue begins any more."""
+        self._queued.clear()
+
+    def arm(self, leg: LegState, order: orders.ArmTls) -> None:
+        """Begin TLS on a connected leg, at once or when its turn comes."""
+        if leg.sock is None or leg.phase is not Phase.CONNECTED:
+            return
+        leg.role = order.role
+        leg.fingerprints = order.fingerprints
+        leg.phase = Phase.QUEUED
+        self._watcher.limit(leg, self._settings.handshake_timeout)
+        if self.running >= self._half_open:
+            self._queued.append(leg)
+        else:
+            self._begin_handshake(leg)
+
+    def _begin_handshake(self, leg: LegState) -> None:
+        self.running += 1
+        leg.phase = Phase.HANDSHAKE
+        tls = leg.tls = SSL.Connection(self._context, leg.sock)
+        tls.set_app_data(leg)
+        if leg.role == "client":
+            tls.set_connect_state()
+        else:
+            tls.set_accept_state()
+        self._handshake(leg)
+
+    def _handshake(self, leg: LegState) -> None:
+        if leg.tls is None or leg.phase is not Phase.HANDSHAKE:
+            return
+        try:
+            leg.tls.do_handshake()
+        except SSL.WantReadError:
+            self._watcher.watch(leg, 1, self._handshake)
+        except SSL.WantWriteError:
+            self._watcher.watch(leg, 2, self._handshake)
+        except SSL.Error as error:
+            self._handshake_failed(leg, error)
+        else:
+            self._watcher.watch(leg, 0)
+            self._counters.handshakes += 1
+            self._handshake_done(leg)
+
+    def _handshake_failed(self, leg: LegState, error: SSL.Error) -> None:
+        mismatch = leg.mismatch
+        text = str(error.args[1]) if isinstance(error, SSL.SysCallError) else tls_error_text(error)
+        expected = leg.fingerprints or ()
+        self._close(leg)
+        if isinstance(mismatch, FingerprintMismatch):
+            self._report_mismatch(leg, mismatch)
+        elif _NO_CERTIFICATE in text:
+            self._counters.verify_failures += 1
+            name = expected[0][0] if expected else ""
+            octets = tuple(o for n, o in expected if n == name)
+            self._report(orders.VerifyFailed(leg.id, "missing", name, octets, b"", "", "the peer sent no certificate"))
+        else:
+            self._counters.tls_failures += 1
+            self._report(orders.TlsFailed(leg.id, text))
+
+    def _handshake_done(self, leg: LegState) -> None:
+        if leg.tls is None:
+            return
+        if leg.fingerprints is None:
+            leg.phase = Phase.VERIFY
+            self._watcher.limit(leg, self._settings.verify_timeout)
+            self._report(orders.HandshakeDone(leg.id, *_session(leg.tls)))
+            return
+        try:
+            name, seen = leg.verified or self._verify(peer_leaf(leg.tls), leg.fingerprints)
+        except FingerprintMismatch as mismatch:
+            self._close(leg)
+            self._report_mismatch(leg, mismatch)
+            return
+        self._watcher.limit(leg, None)
+        self.leave(leg)
+        leg.phase = Phase.OPEN
+        leg.tls.set_app_data(None)
+        leg.fingerprints = leg.verified = None
+        self._report(orders.TlsOpen(leg.id, *_session(leg.tls), name, seen))
+
+    def set_fingerprints(self, leg: LegState, fingerprints: Fingerprints) -> None:
+        """The peer's fingerprints are known: a finished handshake is verified now."""
+        if leg.phase not in (Phase.QUEUED, *_HANDSHAKES):
+            return
+        leg.fingerprints = fingerprints
+        leg.verified = None
+        if leg.phase is Phase.VERIFY:
+            self._handshake_done(leg)
+
+    def _check_in_handshake(self, tls: SSL.Connection, certificate: object, _error: int, depth: int, _ok: int) -> bool:
+        """Called by OpenSSL for each certificate of the peer: stop a known impostor with a fatal alert."""
+        leg = tls.get_app_data()
+        if depth or not isinstance(leg, LegState) or leg.fingerprints is None or leg.verified is not None:
+            return True
+        try:
+            # The leaf proves later in this handshake that it owns its key; the handshake fails if it cannot.
+            leg.verified = self._verify(_der(certificate), leg.fingerprints)
+        except FingerprintMismatch as mismatch:
+            leg.mismatch = mismatch
+            return False
+        return True
+
+    def _verify(self, leaf: bytes | None, fingerprints: Fingerprints) -> tuple[str, bytes]:
+        return verify_leaf(leaf, fingerprints, allow_sha1=self._settings.allow_sha1)
+
+    def _report_mismatch(self, leg: LegState, mismatch: FingerprintMismatch) -> None:
+        self._counters.verify_failures += 1
+        expected = tuple(octets for _, octets in mismatch.expected)
+        self._report(
+            orders.VerifyFailed(
+                leg.id, mismatch.what, mismatch.hash, expected, mismatch.seen, mismatch.subject, mismatch.hint
+            )
+        )
+
+    def leave(self, leg: LegState) -> None:
+        """Give the slot of a handshake to the next one in the queue."""
+        if leg.phase not in _HANDSHAKES:
+            return
+        self.running -= 1
+        leg.phase = Phase.CONNECTED
+        while self._queued and self.running < self._half_open:
+            waiting = self._queued.popleft()
+            if waiting.phase is Phase.QUEUED:
+                self._begin_handshake(waiting)
+
+
+def _session(tls: SSL.Connection) -> tuple[str, str]:
+    return tls.get_protocol_version_name(), tls.get_cipher_name() or ""
+
+
+def _der(certificate: object) -> bytes | None:
+    if not isinstance(certificate, X509):
+        return None
+    return certificate.to_cryptography().public_bytes(Encoding.DER)

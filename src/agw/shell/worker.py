@@ -1,0 +1,174 @@
+"""One worker process: one media gateway with its own engine, sockets, certificate and control link."""
+
+import asyncio
+import functools
+import gc
+import json
+import os
+
+from agw.core import events
+from agw.core.engine import AgwEngine
+from agw.core.orders import Report
+from agw.settings import Settings
+from agw.shell.control import ControlLink
+from agw.shell.executor import Executor
+from imskit.driver import Driver, SystemIds, spawn
+from imskit.logs import configure, get_logger
+from imskit.metrics import Metrics, MetricsServer
+from imskit.shutdown import Shutdown
+from imskit.sockets import parse_endpoint
+from imskit.tls import media_context, media_identity
+from imskit.trace import Tracer
+
+_HASHES = ("sha-256", "sha-384", "sha-512")
+_EXIT_GRACE = 2.0  # seconds beyond the drain time until a worker ends regardless
+
+
+class Worker:
+    """Wires one engine to its surroundings. Create it inside the running loop."""
+
+    def __init__(self, settings: Settings, number: int, workers: int) -> None:
+        self.mid = f"{settings.agw.mid}-{number + 1}"
+        self.served = asyncio.Event()
+        """Set when the controller has accepted this gateway for the first time."""
+        self.gone = asyncio.Event()
+        """Set when the gateway has left service."""
+        self._settings = settings
+        self._log = get_logger("agw", gateway=self.mid)
+        self.tracer = Tracer(settings.trace.file, "agw")
+        loop = asyncio.get_running_loop()
+        identity = media_identity(settings.tls, self.mid)
+        hashes = (*_HASHES, "sha-1") if settings.tls.allow_sha1 else _HASHES
+        self.engine = AgwEngine(
+            settings,
+            self.mid,
+            {name: identity.fingerprint(name) for name in hashes},
+            worker=number,
+            workers=workers,
+            first_tid=SystemIds().number(30) + 1,
+            tracing=self.tracer.enabled,
+        )
+        self.driver: Driver[events.Event, events.Command] = Driver(self.engine, self._execute, loop=loop)
+        self.executor = Executor(
+            media_context(identity, settings.tls),
+            self._report,
+            loop=loop,
+            tls=settings.tls,
+            limits=settings.limits,
+            timers=settings.timers,
+        )
+        self.control = ControlLink(settings, self.mid, self.driver.post)
+        self.metrics = self._metrics()
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._log.info("started", controller=self._settings.agw.controller)
+        self.driver.post(events.Start())
+
+    def drain(self) -> None:
+        """Leave service in order; :attr:`gone` tells when that is done."""
+        self.driver.post(events.Drain())
+
+    def close(self) -> None:
+        """Close everything at once."""
+        self.driver.close()
+        self.control.disconnect("shut down")
+        self.executor.close()
+        self.tracer.close()
+
+    def _report(self, report: Report) -> None:
+        self.driver.post(report)
+
+    def _execute(self, command: events.Command) -> None:
+        match command:
+            case events.SendH248():
+                self.control.send(command.message)
+            case events.Trace():
+                self.tracer.write(command.kind, **command.fields)
+            case events.Log():
+                getattr(self._log, command.level)(command.event, **command.fields)
+            case events.ConnectControl():
+                self.control.connect()
+            case events.DisconnectControl():
+                self.control.disconnect(command.reason)
+            case events.Registered():
+                if command.up:
+                    self.served.set()
+            case events.Exit():
+                self.gone.set()
+            case _:
+                self.executor.execute(command)
+
+    def _metrics(self) -> Metrics:
+        metrics = Metrics("agw")
+        counters, executor, engine = self.executor.counters, self.executor, self.engine
+        gauges = {
+            "contexts": ("H.248 contexts", lambda: len(engine.store.contexts)),
+            "sessions": ("relays that run", lambda: executor.sessions),
+            "half_open": ("TLS handshakes in progress", lambda: executor.half_open),
+            "in_service": ("1 while the controller serves this gateway", lambda: int(engine.serving)),
+            "accepted": ("TCP connections accepted", lambda: counters.accepted),
+            "dialled": ("TCP connections made", lambda: counters.dialled),
+            "handshakes": ("TLS handshakes completed", lambda: counters.handshakes),
+            "tls_failures": ("TLS handshakes failed", lambda: counters.tls_failures),
+            "verify_failures": ("peers with the wrong certificate, or none", lambda: counters.verify_failures),
+            "octets": ("application octets received on released terminations", lambda: counters.octets),
+        }
+        for name, (text, value) in gauges.items():
+            metrics.gauge(name, text).set_function(value)
+        free = metrics.gauge("free_ports", "ports that could be handed out now", ("realm",))
+        for realm in self._settings.realm:
+            free.labels(realm).set_function(functools.partial(engine.ports.free, realm))
+        return metrics
+
+
+async def run_worker(settings: Settings, number: int, workers: int, ready_fd: int | None) -> int:
+    """Serve until SIGTERM or SIGINT; the exit status. Raises SettingsError, TlsConfigError, OSError at start."""
+    configure(settings.log.level, settings.log.format)
+    worker = Worker(settings, number, workers)
+    shutdown = Shutdown(worker.tracer.reopen)
+    server: MetricsServer | None = None
+    if settings.metrics.listen is not None:
+        server = MetricsServer(worker.metrics, lambda: "" if worker.engine.serving else "no controller")
+        endpoint = parse_endpoint(settings.metrics.listen)
+        await server.start(endpoint.host, endpoint.port + number if endpoint.port else 0)
+    # What exists now lives as long as the process: the collector need not look at it again.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+    worker.start()
+    try:
+        await _until(worker, shutdown, settings.agw.drain_time, ready_fd)
+    finally:
+        worker.close()
+        if server is not None:
+            await server.close()
+    return 0
+
+
+async def _until(worker: Worker, shutdown: Shutdown, drain_time: float, ready_fd: int | None) -> None:
+    """Tell readiness, wait for the signal, leave service."""
+    wait_served = spawn(worker.served.wait(), name="in service")
+    wait_end = spawn(shutdown.wait(), name="shutdown")
+    try:
+        await asyncio.wait((wait_served, wait_end), return_when=asyncio.FIRST_COMPLETED)
+        if wait_served.done() and ready_fd is not None:
+            write_ready(ready_fd, {"pid": os.getpid(), "mid": worker.mid, "ports": []})
+        await wait_end
+    finally:
+        wait_served.cancel()
+        wait_end.cancel()
+    worker.drain()
+    try:
+        async with asyncio.timeout(drain_time + _EXIT_GRACE):
+            await worker.gone.wait()
+    except TimeoutError:
+        get_logger("agw", gateway=worker.mid).warning("left service without an answer from the controller")
+
+
+def write_ready(descriptor: int, facts: dict[str, object]) -> None:
+    """One line of JSON to the descriptor that waits for it, which is closed afterwards."""
+    try:
+        os.write(descriptor, json.dumps(facts).encode() + b"\n")
+        os.close(descriptor)
+    except OSError as error:
+        get_logger("agw").warning("nobody waits for readiness", error=error.strerror)

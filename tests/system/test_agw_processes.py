@@ -1,0 +1,224 @@
+"""The command ``agw`` as real processes, with a controller that the test plays over TCP and UDP."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
+from tests.unit.agw.agw_controller import DEADLINE, Controller
+from tests.unit.agw.agw_support import UE, TlsPeer, accept, connect, fingerprints, listener, on_loop
+
+from imswire.h248 import iq
+from imswire.h248.model import Action, Audit, Command
+
+pytestmark = pytest.mark.system
+SOURCES = str(Path(__file__).parents[2] / "src")
+
+
+def settings_file(folder: Path, controller: str, workers: int = 1, more: str = "") -> Path:
+    path = folder / "agw.toml"
+    path.write_text(
+        f"""[agw]
+controller = "{controller}"
+workers = {workers}
+drain_time = 0.5
+[realm.access]
+ports = "0"
+[realm.core]
+ports = "0"
+[timers]
+backoff_first = 0.05
+[trace]
+file = "{folder}/trace.jsonl"
+{more}"""
+    )
+    return path
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": SOURCES}
+
+
+@asynccontextmanager
+async def running(config: Path, ready: bool = True) -> AsyncIterator[tuple[asyncio.subprocess.Process, dict[str, Any]]]:
+    """``agw run`` and its ready line; the process is ended if the test did not do so."""
+    reader, writer = os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "agw", "run", "--config", str(config), "--ready-fd", str(writer)),
+        pass_fds=(writer,),
+        env=environment(),
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    os.close(writer)
+    try:
+        facts: dict[str, Any] = {}
+        if ready:
+            async with asyncio.timeout(DEADLINE):
+                facts = json.loads(await asyncio.to_thread(os.read, reader, 4096))
+        yield process, facts
+    finally:
+        os.close(reader)
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "udp"])
+def test_workers_announce_themselves_and_leave_in_order(tmp_path: Path, scheme: str) -> None:
+    async def main() -> None:
+        controller = Controller(scheme)
+        config = settings_file(tmp_path, f"{scheme}:127.0.0.1:{controller.port}", workers=2)
+        async with running(config) as (process, facts):
+            assert facts["pid"] == process.pid
+            assert len(facts["workers"]) == 2
+            assert sorted(controller.changes) == [("agw-1", "Restart"), ("agw-2", "Restart")]
+            process.terminate()
+            async with asyncio.timeout(DEADLINE):
+                assert await process.wait() == 0
+            assert sorted(controller.changes[2:]) == [("agw-1", "Forced"), ("agw-2", "Forced")]
+        controller.close()
+
+    on_loop(main)
+
+
+def test_a_dead_worker_is_replaced(tmp_path: Path) -> None:
+    async def main() -> None:
+        controller = Controller()
+        async with running(settings_file(tmp_path, f"tcp:127.0.0.1:{controller.port}")) as (process, facts):
+            os.kill(facts["workers"][0], signal.SIGKILL)
+            await controller.until(lambda: len(controller.changes) == 2)
+            assert controller.changes[1] == ("agw-1", "Restart")
+            process.terminate()
+            await process.wait()
+        controller.close()
+
+    on_loop(main)
+
+
+def test_workers_do_not_survive_their_supervisor(tmp_path: Path) -> None:
+    async def main() -> None:
+        controller = Controller()
+        async with running(settings_file(tmp_path, f"tcp:127.0.0.1:{controller.port}")) as (process, _):
+            process.kill()
+            await controller.until(lambda: ("agw-1", "Forced") in controller.changes)
+        controller.close()
+
+    on_loop(main)
+
+
+def test_lost_controller_is_found_again_and_media_flow_meanwhile(tmp_path: Path) -> None:
+    async def main() -> None:
+        controller = Controller()
+        port = controller.port
+        async with running(settings_file(tmp_path, f"tcp:127.0.0.1:{port}")) as (process, _):
+            core_server = listener()
+            remote = iq.RemoteSpec("127.0.0.1", core_server.getsockname()[1])
+            access = iq.StreamRequest(
+                "access",
+                "TCP/TLS/MSRP",
+                fingerprint_hash="sha-256",
+                remote=iq.RemoteSpec("127.0.0.1", 9, fingerprints(UE)),
+                source_filter="address",
+            )
+            reply = await controller.request(
+                "agw-1", iq.add_pair(access, iq.StreamRequest("core", "TCP/MSRP", remote=remote))
+            )
+            added = iq.read_add_reply(reply.actions[0].commands[0])
+            ue = TlsPeer(await asyncio.to_thread(connect, added.port))
+            await asyncio.to_thread(ue.handshake)
+            certificate = ue.tls.get_peer_certificate(as_cryptography=True)
+            assert certificate is not None
+            assert added.fingerprint == ("sha-256", certificate.fingerprint(SHA256()))
+            core = await accept(core_server)
+            controller.close()
+            await asyncio.to_thread(ue.send, b"without controller")
+            assert await asyncio.to_thread(core.recv, 100) == b"without controller"
+            again = Controller(port=port)
+            await again.until(lambda: again.changes == [("agw-1", "Disconnected")])
+            await asyncio.to_thread(core.sendall, b"still here")
+            assert await asyncio.to_thread(ue.recv) == b"still here"
+            reply = await again.request("agw-1", iq.add_pair(access, iq.StreamRequest("core", "TCP")))
+            assert reply.actions[0].context > 1
+            ue.close()
+            core.close()
+            await again.until(lambda: again.notified)
+            assert iq.read_notify(again.notified[0])[0].kind == "remote-closed"
+            process.terminate()
+            await process.wait()
+            again.close()
+        lines = [json.loads(line) for line in (tmp_path / "trace.jsonl").read_text().splitlines()]
+        assert [line["what"] for line in lines if line["kind"] == "verify"] == ["verified"]
+        assert {line["node"] for line in lines} == {"agw"}
+        (octets,) = [line for line in lines if line["kind"] == "bytes"]
+        assert (octets["a_to_c"], octets["c_to_a"]) == (18, 10)
+
+    on_loop(main)
+
+
+def test_messages_that_cannot_be_read_are_answered_and_the_association_stays(tmp_path: Path) -> None:
+    async def main() -> None:
+        controller = Controller()
+        async with running(settings_file(tmp_path, f"tcp:127.0.0.1:{controller.port}")) as (process, _):
+            link = controller.gateways["agw-1"]
+            for text, code in (
+                (b"MEGACO/1 mgc Transaction = 900 { Context = rubbish", 0),
+                (b"rubbish", 400),
+                (b"MEGACO/9 mgc Transaction = 901 { Context = - { AuditValue = ROOT { Audit { } } } }", 406),
+            ):
+                controller.errors.clear()
+                controller.server.send(link, text)
+                await controller.until(lambda: controller.errors)
+                assert code in (0, controller.errors[0])
+            audit = Action(0, (Command("AuditValue", "ROOT", audit=Audit(("Packages",))),))
+            reply = await controller.request("agw-1", audit)
+            assert reply.actions[0].commands[0].packages
+            process.terminate()
+            await process.wait()
+        controller.close()
+
+    on_loop(main)
+
+
+def test_settings_that_cannot_be_used_end_the_command(tmp_path: Path) -> None:
+    config = settings_file(tmp_path, "tcp:127.0.0.1:1", more="[limits]\nsesions = 5\n")
+    for command in ("run", "check"):
+        done = subprocess.run(
+            [sys.executable, "-m", "agw", command, "--config", str(config)],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert "agw.toml: [limits] unknown key 'sesions'; did you mean 'sessions'?" in done.stderr
+
+
+@pytest.mark.parametrize("controller", ["tcp:192.0.2.1:2944", "tcp:agw.example:2944"])
+def test_a_controller_that_is_neither_local_nor_authenticated_is_refused(tmp_path: Path, controller: str) -> None:
+    async def main() -> None:
+        async with running(settings_file(tmp_path, controller), ready=False) as (process, _), asyncio.timeout(DEADLINE):
+            assert await process.wait() == 2
+
+    on_loop(main)
+
+
+def test_help_and_check() -> None:
+    for arguments, hint in ((["--help"], "Examples"), (["run", "--help"], "--worker")):
+        done = subprocess.run(
+            [sys.executable, "-m", "agw", *arguments],
+            env={**environment(), "COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"},
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=True,
+        )
+        assert hint in done.stdout

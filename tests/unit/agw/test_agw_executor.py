@@ -1,0 +1,221 @@
+"""Listening with silence, dialling, and what the system refuses."""
+
+import asyncio
+import contextlib
+import errno
+import socket
+
+import pytest
+from tests.unit.agw.agw_support import accept, connect, listener, on_loop, read_all, rig, until
+
+from agw.core import orders
+from agw.core.orders import CLOSED, SynFilter
+from agw.settings import TimerSettings
+from agw.shell import synfilter
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("with_port", [False, True])
+def test_early_syn_meets_silence_and_the_repeated_one_is_accepted(host: str, with_port: bool) -> None:
+    """TR 29.828 5.2.1.2.2 steps 11 and 13: dropped, not refused; the client's own retransmission gets through."""
+
+    async def main() -> None:
+        async with rig() as r:
+            port = r.listen(1, host, CLOSED)
+            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as client:
+                client.setblocking(False)
+                client.bind((host, 0))
+                source = client.getsockname()[1]
+                assert client.connect_ex((host, port)) == errno.EINPROGRESS
+                await held(r.executor.listener_of(1))
+                assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+                r(orders.SetFilter(1, SynFilter("source", host, source if with_port else None)))
+                assert r.seen(orders.SynHeld, 1)[0].count >= 1
+                accepted = await r.wait(orders.Accepted, 1)
+                assert (accepted.address, accepted.port) == (host, source)
+
+    on_loop(main)
+
+
+async def held(sock: socket.socket | None) -> None:
+    """Until the kernel has dropped a SYN at this listening socket."""
+    assert sock is not None
+    await until(lambda: synfilter.dropped(sock))
+
+
+def test_only_the_signalled_source_address_is_answered() -> None:
+    async def main() -> None:
+        async with rig() as r:
+            port = r.listen(1, "127.0.0.1", SynFilter("source", "127.0.0.3"))
+            with socket.socket() as stranger:
+                stranger.setblocking(False)
+                stranger.bind(("127.0.0.2", 0))
+                assert stranger.connect_ex(("127.0.0.1", port)) == errno.EINPROGRESS
+                await held(r.executor.listener_of(1))
+                friend = await asyncio.to_thread(connect, port, "127.0.0.1", "127.0.0.3")
+                accepted = await r.wait(orders.Accepted, 1)
+                assert accepted.address == "127.0.0.3"
+                friend.close()
+
+    on_loop(main)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_only_the_signalled_source_port_is_answered(host: str) -> None:
+    async def main() -> None:
+        async with rig() as r:
+            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+                probe.bind((host, 0))
+                right = probe.getsockname()[1]
+            port = r.listen(1, host, SynFilter("source", host, right))
+            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as stranger:
+                stranger.setblocking(False)
+                assert stranger.connect_ex((host, port)) == errno.EINPROGRESS
+                await held(r.executor.listener_of(1))
+                friend = await asyncio.to_thread(connect, port, host, host, right)
+                assert (await r.wait(orders.Accepted, 1)).port == right
+                friend.close()
+
+    on_loop(main)
+
+
+def test_large_segments_pass_a_connection_that_came_through_a_filter() -> None:
+    """The accepted socket must not inherit a filter that cuts or costs."""
+
+    async def main() -> None:
+        async with rig() as r:
+            port = r.listen(1, "127.0.0.1", SynFilter("source", "127.0.0.1"))
+            client = await asyncio.to_thread(connect, port)
+            await r.wait(orders.Accepted, 1)
+            server = listener()
+            await r.dial(2, server.getsockname()[1])
+            core = await accept(server)
+            r(orders.StartRelay(1, 2))
+            data = bytes(range(256)) * 20_000
+
+            def send() -> None:
+                client.sendall(data)
+                client.shutdown(socket.SHUT_WR)
+
+            got, _ = await asyncio.gather(asyncio.to_thread(read_all, core), asyncio.to_thread(send))
+            assert got == data
+            client.close()
+            core.close()
+
+    on_loop(main)
+
+
+def test_one_connection_is_accepted_and_the_next_is_refused() -> None:
+    async def main() -> None:
+        async with rig() as r:
+            port = r.listen(1)
+            first = await asyncio.to_thread(connect, port)
+            await r.wait(orders.Accepted, 1)
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.to_thread(connect, port)
+            first.close()
+
+    on_loop(main)
+
+
+def test_dropped_leg_listens_again_on_its_port() -> None:
+    async def main() -> None:
+        async with rig() as r:
+            port = r.listen(1)
+            first = await asyncio.to_thread(connect, port)
+            await r.wait(orders.Accepted, 1)
+            r(orders.Drop(1))
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.to_thread(first.recv, 1) == b""
+            r.reports.clear()
+            r(orders.Listen(1, "127.0.0.1", port, orders.OPEN))
+            second = await asyncio.to_thread(connect, port)
+            await r.wait(orders.Accepted, 1)
+            first.close()
+            second.close()
+
+    on_loop(main)
+
+
+def test_port_in_use_and_foreign_address_are_told_apart() -> None:
+    async def main() -> None:
+        async with rig() as r:
+            with listener() as taken:
+                r(orders.Listen(1, "127.0.0.1", taken.getsockname()[1], orders.OPEN))
+                assert r.seen(orders.ListenFailed, 1)[0].in_use
+            r(orders.Listen(2, "192.0.2.1", 0, orders.OPEN))
+            assert not r.seen(orders.ListenFailed, 2)[0].in_use
+
+    on_loop(main)
+
+
+def test_dial_comes_from_the_leg_s_own_port() -> None:
+    async def main() -> None:
+        async with rig() as r:
+            port = r.listen(1)
+            with listener() as server:
+                r(orders.Dial(1, "127.0.0.1", port, "127.0.0.1", server.getsockname()[1]))
+                assert (await r.wait(orders.Connected, 1)).local_port == port
+                sock, address = server.accept()
+                assert address[1] == port
+                sock.close()
+
+    on_loop(main)
+
+
+def test_refused_dial() -> None:
+    async def main() -> None:
+        async with rig() as r:
+            with listener() as server:
+                port = server.getsockname()[1]
+            r(orders.Dial(1, "127.0.0.1", 0, "127.0.0.1", port))
+            assert "refused" in (await r.wait(orders.DialFailed, 1)).text
+
+    on_loop(main)
+
+
+def test_dial_into_silence_times_out() -> None:
+    async def main() -> None:
+        async with rig(timers=TimerSettings(dial=0.1)) as r:
+            port = r.listen(1, "127.0.0.1", CLOSED)
+            r(orders.Dial(2, "127.0.0.1", 0, "127.0.0.1", port))
+            assert (await r.wait(orders.DialFailed, 2)).text == "timed out"
+            r(orders.Release(1))
+            assert r.seen(orders.SynHeld, 1)
+
+    on_loop(main)
+
+
+def test_unusable_remote_address() -> None:
+    async def main() -> None:
+        async with rig() as r:
+            r(orders.Dial(1, "127.0.0.1", 0, "not-an-address", 5000))
+            assert r.seen(orders.DialFailed, 1)
+
+    on_loop(main)
+
+
+def test_release_of_what_does_not_exist_is_answered() -> None:
+    async def main() -> None:
+        async with rig() as r:
+            r(orders.Release(77))
+            assert r.seen(orders.Released, 77)
+
+    on_loop(main)
+
+
+def test_filter_programs() -> None:
+    assert synfilter.program(CLOSED) == [(0x06, 0, 0, 0)]
+    assert synfilter.program(orders.OPEN) == [(0x06, 0, 0, 0xFFFFFFFF)]
+    v4 = synfilter.program(SynFilter("source", "192.0.2.1", 7000))
+    assert v4 == [
+        (0x20, 0, 0, 0xFFF0000C),
+        (0x15, 0, 3, 0xC0000201),
+        (0x28, 0, 0, 0),
+        (0x15, 0, 1, 7000),
+        (0x06, 0, 0, 0xFFFFFFFF),
+        (0x06, 0, 0, 0),
+    ]
+    v6 = synfilter.program(SynFilter("source", "2001:db8::1"))
+    assert [step[3] for step in v6[:8:2]] == [0xFFF00008, 0xFFF0000C, 0xFFF00010, 0xFFF00014]
+    assert [step[2] for step in v6[1:8:2]] == [7, 5, 3, 1]
