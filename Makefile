@@ -9,7 +9,7 @@ WORKERS ?= 2
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check static format bench clean
+.PHONY: help run test check static format bench fuzz soak clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,12 @@ format: $(VENV)/.test ## rewrite the sources in the house format
 
 bench: $(VENV)/.test ## measure against peers with the yardsticks (nginx, stunnel4, haproxy, kamailio, rtpengine, sipp)
 	@$(BIN)/python bench/run.py $(ARGS)
+
+fuzz: $(VENV)/.test ## property tests with many examples for SECONDS (default 300)
+	@$(BIN)/python tests/fuzz/campaign.py $(or $(SECONDS),300)
+
+soak: $(VENV)/.test ## calls with traffic and faults through real processes for MINUTES (default 10), then a table
+	@$(BIN)/python bench/soak.py --minutes $(or $(MINUTES),10) $(ARGS)
 
 clean: ## remove everything that was made here
 	rm -rf $(VENV) run build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,6 +1,7 @@
 """Measure the relay and the SIP path against their peers with the yardsticks, in one run each.
 
-``make bench`` runs both; ``make bench ARGS="relay"`` or ``ARGS="sip"`` one of them, ``--quick`` shortens the rounds.
+``make bench`` runs all; ``make bench ARGS="relay"``, ``"sip"`` or ``"aware"`` one of them, ``--quick`` shortens the
+rounds. ``aware`` compares the two modes of the AGW with each other and needs nothing else.
 The yardsticks and the peers (nginx, stunnel4, haproxy, kamailio, rtpengine, sipp) are not part of the project; what is
 missing is named and the part that needs it is left out.
 """
@@ -54,13 +55,19 @@ def sip(quick: bool) -> int:
     return subprocess.run(argv, check=False).returncode
 
 
+def aware(quick: bool) -> int:
+    """Application-aware MSRP beside application-agnostic relaying: CPU per message of three sizes."""
+    command = [sys.executable, str(HERE / "aware.py"), *(["--quick"] if quick else [])]
+    return subprocess.run(command, check=False).returncode
+
+
 def main() -> int:
     """Run what was asked for; the exit status is the worst of the parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=["relay", "sip"], help="what to measure (default: all)")
+    parser.add_argument("what", nargs="*", choices=["relay", "sip", "aware"], help="what to measure (default: all)")
     parser.add_argument("--quick", action="store_true", help="one short round, for a first look")
     arguments = parser.parse_args()
-    parts = {"relay": relay, "sip": sip}
+    parts = {"relay": relay, "sip": sip, "aware": aware}
     return max(parts[name](arguments.quick) for name in arguments.what or parts)
 
 

@@ -6,8 +6,10 @@ from typing import Annotated
 import typer
 
 from agw.settings import Settings, port_slice
+from agw.shell.show import show
 from agw.shell.supervisor import UNUSABLE, die_with_parent, run_supervisor, worker_count
 from agw.shell.worker import run_worker
+from imskit.admin import ROWS, AdminError
 from imskit.driver import run as run_loop
 from imskit.settings import SettingsError, dump, load
 from imskit.tls import TlsConfigError
@@ -52,7 +54,8 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then leave service in order; SIGHUP reopens the trace file."""
+    """Serve until SIGTERM or SIGINT, then leave service in order; SIGHUP reopens the trace file and reads the
+    certificates again."""
     settings = _load(config)
     count = worker_count(settings)
     if worker is not None and worker >= count:
@@ -77,6 +80,70 @@ def run(
 def check(config: Config) -> None:
     """Read the settings, name every problem, or print what is in effect."""
     typer.echo(dump(_load(config)), nl=False)
+
+
+show_app = typer.Typer(
+    no_args_is_help=True,
+    help="Look into running workers over their admin sockets ('socket' in the table 'admin' of the settings).",
+    epilog="Examples:  agw show contexts -c configs/agw.toml  |  agw show context agw-1/4 --socket PATH --json",
+)
+app.add_typer(show_app, name="show")
+
+MaybeConfig = Annotated[
+    Path | None, typer.Option("--config", "-c", help="Settings file that names the socket.", show_default=False)
+]
+Socket = Annotated[
+    Path | None,
+    typer.Option("--socket", "-s", help="The admin socket as in the settings, or one worker's.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table.")]
+
+
+def _ask(command: str, id: str, limit: int, config: Path | None, socket: Path | None, *, as_json: bool) -> None:
+    if socket is None and config is not None:
+        named = _load(config).admin.socket
+        if named is None:
+            typer.echo(f"{config}: the table 'admin' has no 'socket': this daemon cannot be asked", err=True)
+            raise typer.Exit(UNUSABLE)
+        socket = Path(named)
+    if socket is None:
+        typer.echo("give --config FILE or --socket PATH: whom shall be asked?", err=True)
+        raise typer.Exit(UNUSABLE)
+    try:
+        problems = show(socket, command, id, limit, as_json=as_json)
+    except AdminError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    for problem in problems:
+        typer.echo(problem, err=True)
+
+
+@show_app.command(epilog="Example:  agw show contexts -c configs/agw.toml")
+def contexts(
+    config: MaybeConfig = None,
+    socket: Socket = None,
+    json: Json = False,
+    limit: Annotated[int, typer.Option(min=1, help="Rows of each worker at most.")] = ROWS,
+) -> None:
+    """Contexts of all workers with the security of each."""
+    _ask("contexts", "", limit, config, socket, as_json=json)
+
+
+@show_app.command(epilog="Example:  agw show context agw-1/4 -c configs/agw.toml")
+def context(
+    id: Annotated[str, typer.Argument(metavar="ID", help="Number of the context, or WORKER/NUMBER.")],
+    config: MaybeConfig = None,
+    socket: Socket = None,
+    json: Json = False,
+) -> None:
+    """Everything about one context and its terminations."""
+    _ask("context", id, ROWS, config, socket, as_json=json)
+
+
+@show_app.command(epilog="Example:  agw show workers -c configs/agw.toml")
+def workers(config: MaybeConfig = None, socket: Socket = None, json: Json = False) -> None:
+    """Worker processes, their state and load."""
+    _ask("workers", "", ROWS, config, socket, as_json=json)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from imskit.common_settings import LogSettings, MediaTlsSettings, MetricsSettings, TraceSettings
+from imskit.common_settings import AdminSettings, LogSettings, MediaTlsSettings, MetricsSettings, TraceSettings
 from imskit.settings import Positive, Range, Seconds
 from imskit.sockets import parse_endpoint
 
@@ -62,8 +62,19 @@ class RealmSettings:
     """A port that was used rests this long, so that late packets of the old session meet nobody."""
     advertise: dict[str, str] = field(default_factory=dict)
     """Local address -> address to put into descriptors, behind a one-to-one NAT."""
+    latch: bool = False
+    """The controller may order that the remote address is learned from the first connection (UEs behind NAT)."""
+    certificate: str | None = None
+    """PEM file of this realm's media legs; with ``key``. Absent: that of ``[tls]``."""
+    key: str | None = None
+    certificate_per_session: bool = False
+    """Make a fresh self-signed certificate for each termination of this realm."""
 
     def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("'certificate' and 'key' go together")
+        if self.certificate is not None and self.certificate_per_session:
+            raise ValueError("'certificate_per_session' makes its own: leave 'certificate' out")
         if not self.addresses:
             raise ValueError("'addresses' must not be empty")
         for address in (*self.addresses, *self.advertise, *self.advertise.values()):
@@ -83,6 +94,23 @@ class TlsSettings(MediaTlsSettings):
     """From the TCP connection to the end of the handshake."""
     verify_timeout: PositiveSeconds = 30.0
     """How long a finished handshake may wait for the peer's fingerprint from the controller."""
+    expiry_warning: Seconds = 2_592_000.0
+    """Warn when a certificate from a file expires within this time (30 days); 0: never."""
+    key_log: str | None = None
+    """For debugging only: file that TLS secrets are appended to (SSLKEYLOGFILE format), so that captures can be read.
+    Needs ``key_log_peers``."""
+    key_log_peers: tuple[str, ...] = ()
+    """Networks (``203.0.113.7/32``) whose sessions are logged there, and no others."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.key_log is None) != (not self.key_log_peers):
+            raise ValueError("'key_log' and 'key_log_peers' go together")
+        for network in self.key_log_peers:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError:
+                raise ValueError(f"'key_log_peers': {network!r} is not a network") from None
 
 
 @dataclass(frozen=True)
@@ -107,6 +135,10 @@ class TimerSettings:
 
     dial: PositiveSeconds = 15.0
     """An outgoing TCP connection must be up after this time."""
+    syn_held: Seconds = 600.0
+    """How long SYNs of a termination meet silence for want of a remote address; then it fails. 0: for ever."""
+    join: Seconds = 300.0
+    """From the first connection of a context to the moment that both sides are joined; 0: for ever."""
     idle: Seconds = 0.0
     """A session that moves no octet for this long is closed and reported; 0: never."""
     half_close: Seconds = 60.0
@@ -139,6 +171,7 @@ class Settings:
     trace: TraceSettings = field(default_factory=TraceSettings)
     log: LogSettings = field(default_factory=LogSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    admin: AdminSettings = field(default_factory=AdminSettings)
 
     def __post_init__(self) -> None:
         if not self.realm:

@@ -7,7 +7,9 @@ import typer
 
 from imsalg.settings import Settings
 from imsalg.shell.daemon import serve
+from imsalg.shell.show import show
 from imskit import logs
+from imskit.admin import ROWS, AdminError, Query
 from imskit.driver import run as run_loop
 from imskit.settings import SettingsError, dump, load
 from imskit.tls import TlsConfigError
@@ -54,6 +56,73 @@ def run(
 def check(config: Config) -> None:
     """Read the settings, name every problem, or print what is in effect."""
     typer.echo(dump(_load(config)), nl=False)
+
+
+show_app = typer.Typer(
+    no_args_is_help=True,
+    help="Look into a running imsalg over its admin socket ('socket' in the table 'admin' of the settings).",
+    epilog="Examples:  imsalg show calls -c configs/imsalg.toml  |  imsalg show call CALL-ID --socket PATH --json",
+)
+app.add_typer(show_app, name="show")
+
+MaybeConfig = Annotated[
+    Path | None, typer.Option("--config", "-c", help="Settings file that names the socket.", show_default=False)
+]
+Socket = Annotated[Path | None, typer.Option("--socket", "-s", help="The admin socket itself.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table.")]
+Limit = Annotated[int, typer.Option(min=1, help="Rows at most.")]
+
+
+def _ask(query: Query, config: Path | None, socket: Path | None, *, as_json: bool) -> None:
+    if socket is None and config is not None:
+        named = _load(config).admin.socket
+        if named is None:
+            typer.echo(f"{config}: the table 'admin' has no 'socket': this daemon cannot be asked", err=True)
+            raise typer.Exit(2)
+        socket = Path(named)
+    if socket is None:
+        typer.echo("give --config FILE or --socket PATH: whom shall be asked?", err=True)
+        raise typer.Exit(2)
+    try:
+        show(socket, query, as_json=as_json)
+    except AdminError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+
+
+@show_app.command(epilog="Example:  imsalg show calls -c configs/imsalg.toml")
+def calls(config: MaybeConfig = None, socket: Socket = None, json: Json = False, limit: Limit = ROWS) -> None:
+    """Calls with the security of each media line."""
+    _ask(Query("calls", limit=limit), config, socket, as_json=json)
+
+
+@show_app.command(epilog="Example:  imsalg show call 5f3c... -c configs/imsalg.toml")
+def call(
+    id: Annotated[str, typer.Argument(metavar="ID", help="Call-ID or key, or how it begins.")],
+    config: MaybeConfig = None,
+    socket: Socket = None,
+    json: Json = False,
+) -> None:
+    """Everything about one call; a call that passes the edge twice is two."""
+    _ask(Query("call", id), config, socket, as_json=json)
+
+
+@show_app.command(epilog="Example:  imsalg show registrations alice -c configs/imsalg.toml")
+def registrations(
+    user: Annotated[str, typer.Argument(help="Address of record, or its user part.", show_default=False)] = "",
+    config: MaybeConfig = None,
+    socket: Socket = None,
+    json: Json = False,
+    limit: Limit = ROWS,
+) -> None:
+    """Registered contacts and what media security they agreed to."""
+    _ask(Query("registrations", user, limit), config, socket, as_json=json)
+
+
+@show_app.command(epilog="Example:  imsalg show gateways -c configs/imsalg.toml")
+def gateways(config: MaybeConfig = None, socket: Socket = None, json: Json = False) -> None:
+    """Media gateways, their state and load."""
+    _ask(Query("gateways"), config, socket, as_json=json)
 
 
 def main() -> None:

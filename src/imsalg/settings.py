@@ -7,8 +7,8 @@ Durations are seconds, sizes octets. ``[realm.<name>]`` holds what a realm is fo
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from imsalg.media_settings import GatewayTimers, MediaLimits, MediaPolicy, MediaRealm, MediaSettings
-from imskit.common_settings import LogSettings, MetricsSettings, StreamSettings, TraceSettings
+from imsalg.media_settings import FailureSettings, GatewayTimers, MediaLimits, MediaPolicy, MediaRealm, MediaSettings
+from imskit.common_settings import AdminSettings, LogSettings, MetricsSettings, StreamSettings, TraceSettings
 from imskit.settings import Port, Positive, Seconds
 from imswire.base import ProtocolError
 from imswire.sip.uri import SipUri
@@ -80,6 +80,7 @@ class RealmSettings(MediaRealm):
     next_hop: str = ""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.kind == "core" and not self.next_hop:
             raise ValueError("a core realm needs 'next_hop'")
         if self.next_hop:
@@ -114,12 +115,19 @@ class GatewaySettings:
 
 @dataclass(frozen=True)
 class TimerSettings:
-    """``[timers]``: RFC 3261 table 4 and what the proxy adds."""
+    """``[timers]``: RFC 3261 table 4 and what the proxy adds.
+
+    ``silent_call``: an established call whose ends use no session timer (RFC 4028) is released after this long without
+    any signalling; 0 is never. ``drain_time``: when the process is told to end, calls may go on for so long while new
+    ones are refused; what is left then is released on both sides.
+    """
 
     t1: Seconds = 0.5
     t2: Seconds = 4.0
     t4: Seconds = 5.0
     timer_c: Seconds = 185.0  # RFC 3261 16.6 step 11: more than three minutes
+    silent_call: Seconds = 86_400.0
+    drain_time: Seconds = 0.0
 
     @property
     def t64(self) -> float:
@@ -140,6 +148,7 @@ class LimitSettings:
     bindings: Positive = 100_000
     contacts_per_user: Positive = 10
     retry_after: Positive = 10
+    media_lines: Positive = 64
 
 
 @dataclass(frozen=True)
@@ -152,12 +161,14 @@ class Settings:
     policy: MediaPolicy = field(default_factory=MediaPolicy)
     gateways: GatewaySettings = field(default_factory=GatewaySettings)
     gateway_timers: GatewayTimers = field(default_factory=GatewayTimers)
+    failures: FailureSettings = field(default_factory=FailureSettings)
     timers: TimerSettings = field(default_factory=TimerSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     streams: StreamSettings = field(default_factory=StreamSettings)
     trace: TraceSettings = field(default_factory=TraceSettings)
     log: LogSettings = field(default_factory=LogSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    admin: AdminSettings = field(default_factory=AdminSettings)
 
     def __post_init__(self) -> None:
         if not self.listen:
@@ -199,6 +210,7 @@ class Settings:
                 name: MediaRealm(**{key: getattr(realm, key) for key in names}) for name, realm in self.realm.items()
             },
             timers=self.gateway_timers,
-            limits=MediaLimits(calls=self.limits.calls, legs=self.limits.legs),
+            limits=MediaLimits(calls=self.limits.calls, legs=self.limits.legs, lines=self.limits.media_lines),
+            failures=self.failures,
             retry_after=self.limits.retry_after,
         )

@@ -29,6 +29,13 @@ class MetricsSettings:
 
 
 @dataclass(frozen=True)
+class AdminSettings:
+    """``[admin]``: ``socket`` is the path of the UNIX socket that ``show`` asks; none when absent."""
+
+    socket: str | None = None
+
+
+@dataclass(frozen=True)
 class StreamSettings:
     """Bounds of SIP over TCP and TLS; durations in seconds, sizes in octets."""
 

@@ -1,10 +1,10 @@
 """Metrics and health over a small HTTP server on loopback: /metrics, /healthz and /readyz."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
@@ -20,6 +20,12 @@ _REQUEST_LIMIT = 8_192  # octets of a request head
 _TIMEOUT = 5.0  # seconds for a whole exchange
 _CONNECTIONS = 16
 
+type Rows = Mapping[tuple[str, ...], float]
+"""Values by their labels' values."""
+
+
+type _Family = type[CounterMetricFamily] | type[GaugeMetricFamily]
+
 
 class Metrics:
     """The registry of one process; names get ``prefix`` in front ("imsalg" makes ``imsalg_calls_total``)."""
@@ -34,7 +40,27 @@ class Metrics:
 
     def counter_of(self, name: str, help: str, read: Callable[[], float]) -> None:
         """A counter that somebody else keeps: ``read`` is called each time the metrics are asked for."""
-        self.registry.register(_CounterOf(f"{self._prefix}_{name}", help, read))
+        self.counters_of(name, help, (), lambda: {(): read()})
+
+    def counters_of(self, name: str, help: str, labels: Iterable[str], read: Callable[[], Rows]) -> None:
+        """Counters with labels that somebody else keeps. ``labels`` must be bounded: no user, address or Call-ID."""
+        self._register(CounterMetricFamily, name, help, labels, read)
+
+    def gauge_of(self, name: str, help: str, read: Callable[[], float]) -> None:
+        """A value that goes up and down, read each time the metrics are asked for."""
+        self.gauges_of(name, help, (), lambda: {(): read()})
+
+    def gauges_of(self, name: str, help: str, labels: Iterable[str], read: Callable[[], Rows]) -> None:
+        """Such values with labels, which must be bounded."""
+        self._register(GaugeMetricFamily, name, help, labels, read)
+
+    def _register(self, kind: _Family, name: str, help: str, labels: Iterable[str], read: Callable[[], Rows]) -> None:
+        self.registry.register(_Read(kind, f"{self._prefix}_{name}", help, tuple(labels), read))
+
+    def process(self) -> None:
+        """What every daemon tells of itself: memory, CPU and descriptors (``process_...``), and tasks of its loop."""
+        ProcessCollector(registry=self.registry)
+        self.gauge_of("loop_tasks", "Tasks of the event loop.", lambda: len(asyncio.all_tasks()))
 
     def gauge(self, name: str, help: str, labels: Iterable[str] = ()) -> Gauge:
         """A value that goes up and down; ``set_function`` reads it when it is asked for."""
@@ -51,14 +77,25 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-class _CounterOf(Collector):
-    def __init__(self, name: str, help: str, read: Callable[[], float]) -> None:
+class _Read(Collector):
+    """A family whose values are read when they are asked for."""
+
+    def __init__(self, kind: _Family, name: str, help: str, labels: tuple[str, ...], read: Callable[[], Rows]) -> None:
+        self._kind = kind
         self._name = name
         self._help = help
+        self._labels = labels
         self._read = read
 
     def collect(self) -> Iterable[Metric]:
-        yield CounterMetricFamily(self._name, self._help, value=self._read())
+        family = self._kind(self._name, self._help, labels=self._labels)
+        for labels, value in sorted(self._read().items()):
+            family.add_metric(labels, value)
+        yield family
+
+    def describe(self) -> Iterable[Metric]:
+        """The name alone, so that registering reads nothing."""
+        yield self._kind(self._name, self._help, labels=self._labels)
 
 
 class MetricsServer:

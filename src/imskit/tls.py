@@ -246,8 +246,31 @@ def peer_leaf(connection: SSL.Connection) -> bytes | None:
     return None if certificate is None else certificate.public_bytes(serialization.Encoding.DER)
 
 
+def validity_text(der: bytes, now: float) -> str:
+    """How a certificate is outside its validity at ``now`` (Unix time); "" where it is inside, or cannot be read."""
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+    except ValueError:
+        return ""
+    moment = datetime.datetime.fromtimestamp(now, datetime.UTC)
+    if moment > certificate.not_valid_after_utc:
+        return f"expired {certificate.not_valid_after_utc:%Y-%m-%d}"
+    if moment < certificate.not_valid_before_utc:
+        return f"not valid before {certificate.not_valid_before_utc:%Y-%m-%d}"
+    return ""
+
+
 def tls_error_text(error: SSL.Error) -> str:
     """What OpenSSL says, in one line for logs and failure events."""
     stack = error.args[0] if error.args and isinstance(error.args[0], list) else []
     reasons = [entry[-1] for entry in stack if isinstance(entry, tuple) and entry]
     return "; ".join(str(reason) for reason in reasons) or str(error) or type(error).__name__
+
+
+def expiry_of(certificate: str | Path) -> float:
+    """When the first certificate of a PEM file ends, as Unix time. Raises :class:`TlsConfigError`."""
+    try:
+        chain = x509.load_pem_x509_certificates(Path(certificate).read_bytes())
+    except (OSError, ValueError) as error:
+        raise TlsConfigError(f"certificate {certificate}: {error}") from None
+    return chain[0].not_valid_after_utc.timestamp()

@@ -259,6 +259,7 @@ class Lab:
             settings["realm"]["core"]["next_hop"] = f"sip:{host}:{port}"
             settings["gateways"]["listen"] = f"tcp:127.0.0.1:{ready.get('gateways', {}).get('port', 0)}"
         settings["trace"] = {"file": str(self.directory / "imsalg.trace.jsonl")}
+        settings["admin"] = {"socket": str(self.directory / "imsalg.sock")}
         return settings
 
     def _tls_listener(self) -> dict[str, Any]:
@@ -273,9 +274,10 @@ class Lab:
         if not self._fixed:
             gateways = self.processes["imsalg"].ready["gateways"]
             settings["agw"]["controller"] = f"tcp:{bracketed(gateways['host'])}:{gateways['port']}"
-            for realm in settings["realm"].values():
-                realm["ports"] = "0"
+            for name, realm in settings["realm"].items():
+                realm["ports"] = self._agw.get("realm", {}).get(name, {}).get("ports", "0")
         settings["trace"] = {"file": str(self.directory / "agw.trace.jsonl")}
+        settings["admin"] = {"socket": str(self.directory / "agw.sock")}
         return settings
 
 

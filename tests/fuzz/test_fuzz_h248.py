@@ -4,6 +4,7 @@ from contextlib import suppress
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.fuzz.bounds import examples
 from tests.unit.imswire_h248.h248_corpus import MESSAGES
 
 from imswire.base import ProtocolError
@@ -36,7 +37,7 @@ from imswire.h248.parser import parse
 from imswire.h248.transaction import RequestIn, TransactionLayer
 from imswire.h248.writer import write
 
-QUICK = settings(max_examples=150, deadline=None)
+QUICK = settings(max_examples=examples(150), deadline=None)
 TEXTS = [write(message, pretty=pretty) for message in MESSAGES.values() for pretty in (True, False)]
 
 
@@ -200,7 +201,11 @@ requests = st.builds(
     source_filter=st.sampled_from(sorted(SOURCE_FILTERS)),
     fingerprint_hash=st.none() | st.sampled_from(["sha-256", "sha-512"]),
     remote=st.none() | remotes,
-    start_tls=st.none() | st.booleans(),
+    start_tls=st.sampled_from([None, True]),
+    tls_role=st.sampled_from([None, "client", "server"]),
+    source_mask=st.none() | st.ip_addresses().map(lambda address: f"{address}/{address.max_prefixlen}"),
+    source_ports=st.none() | st.integers(1, 65535).map(lambda port: (port, min(port + 9, 65535))),
+    latch=st.none() | st.booleans(),
     inactivity=st.none() | st.integers(0, 100_000),
     notify=st.just(True),
     request_id=st.integers(0, 0xFFFFFFFE),

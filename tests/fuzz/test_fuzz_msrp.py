@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.fuzz.bounds import examples
 
 from imswire.base import ProtocolError
 from imswire.msrp.events import Chunk, MessageComplete, SessionFailed
@@ -12,7 +13,7 @@ from imswire.msrp.message import ByteRange, RequestHead, parse_head
 from imswire.msrp.session import MsrpSession
 from imswire.msrp.uri import MsrpUri
 
-QUICK = settings(max_examples=150, deadline=None)
+QUICK = settings(max_examples=examples(150), deadline=None)
 TID = b"tid12345"
 URI = b"msrp://b:2/t;tcp"
 MARK = b"\r\n-------" + TID

@@ -5,6 +5,7 @@ from functools import partial
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.fuzz.bounds import examples
 
 from imswire.base import ProtocolError
 from imswire.sdp import attributes
@@ -15,7 +16,7 @@ SEED = (
     b"m=message 2855 TCP/TLS/MSRP *\r\na=path:msrps://192.0.2.1:2855/s;tcp\r\na=setup:actpass\r\n"
     b"a=3ge2ae:requested\r\na=fingerprint:x 4A:AD\r\nm=audio 0 RTP/AVP 0\r\n"
 )
-QUICK = settings(max_examples=150, deadline=None)
+QUICK = settings(max_examples=examples(150), deadline=None)
 
 LINES = st.one_of(
     st.sampled_from(SEED.split(b"\r\n")),

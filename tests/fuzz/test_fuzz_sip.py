@@ -2,6 +2,7 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.fuzz.bounds import examples
 
 from imswire.base import ProtocolError
 from imswire.sip.auth import Credentials
@@ -25,7 +26,7 @@ SAMPLE = (
     b"\r\n"
     b"v=0\n"
 )
-FEW = settings(max_examples=150, deadline=None)
+FEW = settings(max_examples=examples(150), deadline=None)
 PIECES = st.one_of(
     st.sampled_from(b'\r\n \t:;,"<>\\=\xff\x00%@[]').map(lambda octet: bytes([octet])),
     st.sampled_from([b"\r\n", b"SIP/2.0", b"Via: ", b"Content-Length: 0\r\n", b"To: x\r\n", b"9" * 20, b"INVITE"]),

@@ -2,6 +2,7 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.fuzz.bounds import examples
 from tests.unit.imswire_sip.sip_samples import CORE, TCP, UDP, Ids, request
 
 from imswire.sip.message import Request
@@ -89,7 +90,7 @@ class Walk:
             self.note(self.layer.expire(self.now))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(STEPS)
 def test_everything_ends_and_each_client_at_most_once(steps: list[tuple[str, int, int]]) -> None:
     walk = Walk()

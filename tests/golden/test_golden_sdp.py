@@ -12,7 +12,7 @@ from msgspec import Struct
 from tests.playbook.mediaplay import Play, settings
 
 from imsalg.core.media_events import MediaCommand, Proceed, Refuse, Side
-from imsalg.media_settings import MediaRealm
+from imsalg.media_settings import DirectionPolicy, MediaRealm
 
 HERE = Path(__file__).parent
 
@@ -24,6 +24,7 @@ class Case(Struct, frozen=True):
     policy: str = "optional"
     agreed: bool = True
     access: MediaRealm = MediaRealm()
+    core: MediaRealm = MediaRealm()
     refused: str = ""
     ending: str = "\r\n"
 
@@ -33,6 +34,10 @@ class Case(Struct, frozen=True):
 
 
 REWRITE = MediaRealm(path_scheme="rewrite")
+AGNOSTIC = MediaRealm(msrp_mode="agnostic")
+AWARE = MediaRealm(msrp_mode="aware")
+MERGE = MediaRealm(tcp_mode="merge")
+BY_DIRECTION = MediaRealm(msrp=DirectionPolicy(originating="off", terminating="required"))
 CASES = (
     Case("originating-peer-active"),
     Case("originating-peer-passive"),
@@ -57,7 +62,11 @@ CASES = (
     Case("originating-off", policy="off"),
     Case("originating-always", policy="always", agreed=False),
     Case("originating-line-ends-lf", ending="\n"),
-    Case("originating-without-cema", refused="media line 2 (message 2855 TCP/TLS/MSRP): a=msrp-cema is missing"),
+    Case(
+        "originating-without-cema",
+        access=AGNOSTIC,
+        refused="media line 2 (message 2855 TCP/TLS/MSRP): a=msrp-cema is missing",
+    ),
     Case("originating-required-without-tls", policy="required", refused="offered without TLS"),
     Case("originating-required-not-agreed", policy="required", agreed=False, refused="was not agreed at registration"),
     Case("originating-fingerprint-missing", refused="no certificate fingerprint"),
@@ -74,6 +83,67 @@ CASES = (
     Case("terminating-end-to-end-tls"),
     Case("terminating-foreign-marks-replaced"),
     Case("terminating-ipv6-core-ipv4-access", access=MediaRealm(family="IP4")),
+    Case("originating-bfcp-peer-active"),
+    Case("originating-bfcp-peer-passive"),
+    Case("originating-bfcp-conference"),
+    Case("originating-bfcp-rfc4583"),
+    Case("originating-bfcp-without-connection"),
+    Case("originating-bfcp-tls-id"),
+    Case("originating-bfcp-sha384-only"),
+    Case("originating-bfcp-line-rejected"),
+    Case("originating-bfcp-not-agreed", agreed=False),
+    Case("originating-bfcp-not-requested"),
+    Case("originating-bfcp-off", policy="off"),
+    Case("originating-bfcp-always", policy="always", agreed=False),
+    Case("originating-bfcp-fingerprint-missing", refused="no certificate fingerprint"),
+    Case(
+        "originating-bfcp-required-not-agreed",
+        policy="required",
+        agreed=False,
+        refused="bfcp-tls was not agreed at registration",
+    ),
+    Case("originating-bfcp-required-without-tls", policy="required", refused="offered without TLS"),
+    Case("terminating-bfcp-ue-active"),
+    Case("terminating-bfcp-ue-passive"),
+    Case("terminating-bfcp-conference"),
+    Case("terminating-bfcp-ipv6-access", access=MediaRealm(family="IP6")),
+    Case("terminating-bfcp-not-agreed", agreed=False),
+    Case("terminating-bfcp-required-not-agreed", policy="required", agreed=False, refused="bfcp-tls was not agreed"),
+    Case("terminating-bfcp-end-to-end-tls"),
+    Case("originating-aware"),
+    Case("originating-aware-without-setup"),
+    Case("originating-aware-host-names"),
+    Case("originating-aware-path-elsewhere"),
+    Case("originating-aware-peer-has-cema"),
+    Case("originating-aware-forced", access=AWARE),
+    Case("originating-aware-msrp-scheme-under-tls"),
+    Case("originating-aware-ipv6-access-ipv4-core", core=MediaRealm(family="IP4")),
+    Case("originating-aware-ue-active-port-9"),
+    Case("originating-aware-line-rejected"),
+    Case("terminating-aware"),
+    Case("terminating-aware-old-peer"),
+    Case("terminating-aware-forced", access=AWARE),
+    Case("terminating-aware-ipv6-core", access=MediaRealm(family="IP4")),
+    Case("originating-cema-peer-passive-without"),
+    Case("originating-cema-peer-active-without"),
+    Case("terminating-cema-ue-passive-without"),
+    Case("terminating-cema-ue-active-without"),
+    Case("originating-relays"),
+    Case("terminating-relays"),
+    Case("originating-relays-required", policy="required", refused="a=path names MSRP relays"),
+    Case("originating-path-missing", refused="there is no a=path"),
+    Case("originating-path-unreadable", refused="a=path cannot be read"),
+    Case("originating-path-without-session", refused="a=path has no session id"),
+    Case("originating-merge-both-active", access=MERGE),
+    Case("originating-merge-ue-active-peer-passive", access=MERGE),
+    Case("originating-merge-both-passive", access=MERGE),
+    Case("originating-merge-both-passive-old-peer", access=MERGE),
+    Case("terminating-merge-both-active", access=MERGE),
+    Case("terminating-merge-old-peer", access=MERGE),
+    Case("originating-mixed-media"),
+    Case("terminating-mixed-media"),
+    Case("originating-direction-policy-off", access=BY_DIRECTION),
+    Case("terminating-direction-policy-required", access=BY_DIRECTION, agreed=False, refused="msrp-tls was not agreed"),
 )
 
 
@@ -90,7 +160,8 @@ def verdict(play: Play, first: list[MediaCommand]) -> MediaCommand:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_golden(case: Case) -> None:
-    play = Play(settings(case.policy, access=case.access), agreed=case.agreed)
+    use = settings(case.policy, bfcp=case.policy, access=case.access, core=case.core)
+    play = Play(use, agreed=case.agreed)
     offered = verdict(play, play.offer(read(case, "offer.in"), case.side))
     if case.refused:
         assert isinstance(offered, Refuse)
@@ -123,4 +194,12 @@ def test_cases_that_pass_are_unchanged() -> None:
         "originating-off",
         "terminating-not-agreed",
         "terminating-end-to-end-tls",
+        "originating-bfcp-not-agreed",
+        "originating-bfcp-not-requested",
+        "originating-bfcp-off",
+        "originating-direction-policy-off",
+        "originating-relays",
+        "terminating-bfcp-end-to-end-tls",
+        "terminating-bfcp-not-agreed",
+        "terminating-relays",
     }

@@ -246,7 +246,7 @@ def test_megaco_sees_the_values_of_an_add(megaco: Megaco) -> None:
     term = megaco.ask("f", write(MESSAGES["Originating: Add request (steps 2 and 5)"], pretty=True)).decode()
     for wanted in (
         '{\'PropertyParm\',"ipdc/realm",["access"],asn1_NOVALUE}',
-        '{\'PropertyParm\',"m",["message 7394 TCP/TLS/MSRP *"],asn1_NOVALUE}',
+        '{\'PropertyParm\',"m",["- 7394 TCP/TLS -"],asn1_NOVALUE}',
         '{\'PropertyParm\',"a",["fingerprint:SHA-256 $"],asn1_NOVALUE}',
         "{'RequestedEvent',\"adid/ipstop\"",
         '{megaco_term_id,true,["$"]}',

@@ -93,6 +93,30 @@ def peer_line(
     )
 
 
+def bfcp_line(
+    port: int = 7000,
+    *,
+    secure: bool = True,
+    setup: str | None = "actpass",
+    connection: str | None = "new",
+    e2ae: str | None = "requested",
+    fingerprint: str | None = f"SHA-256 {UE_FP}",
+) -> tuple[str, ...]:
+    """One BFCP line, as a UE (``secure``) or as the core side writes it."""
+    ours = (f"a=3ge2ae:{e2ae}" if e2ae else "", f"a=fingerprint:{fingerprint}" if fingerprint else "")
+    return tuple(
+        line
+        for line in (
+            f"m=application {port} TCP/TLS/BFCP *" if secure else f"m=application {port} TCP/BFCP *",
+            f"a=setup:{setup}" if setup else "",
+            f"a=connection:{connection}" if connection else "",
+            "a=floorctrl:c-only",
+            *(ours if secure else ()),
+        )
+        if line
+    )
+
+
 AUDIO = ("m=audio 4000 RTP/AVP 0", "a=rtpmap:0 PCMU/8000")
 
 
@@ -103,10 +127,11 @@ def settings(
     core: MediaRealm | None = None,
     timers: GatewayTimers | None = None,
     allow_sha1: bool = False,
+    bfcp: str = "optional",
 ) -> MediaSettings:
-    """Settings of the media half with one policy word."""
+    """Settings of the media half with one policy word for each medium."""
     realms = {"access": access or MediaRealm(), "core": core or MediaRealm()}
-    policy = MediaPolicy(msrp=msrp, allow_sha1=allow_sha1)  # type: ignore[arg-type]
+    policy = MediaPolicy(msrp=msrp, bfcp=bfcp, allow_sha1=allow_sha1)  # type: ignore[arg-type]
     return MediaSettings(policy=policy, realms=realms, timers=timers or GatewayTimers(heartbeat=0))
 
 
@@ -119,11 +144,15 @@ class Play:
     def __init__(self, use: MediaSettings | None = None, *, gateways: int = 1, agreed: bool = True) -> None:
         self.half = MediaHalf(use or settings())
         self.now = 100.0
-        self.profile = AccessProfile(agreed=frozenset({"msrp-tls"}) if agreed else frozenset(), user="sip:alice@lab")
+        self.profile = AccessProfile(
+            agreed=frozenset({"msrp-tls", "bfcp-tls"}) if agreed else frozenset(), user="sip:alice@lab"
+        )
         self.asked: list[tuple[int, TransactionRequest]] = []
         self.replies: list[TransactionReply] = []
         self.commands: list[MediaCommand] = []
         self.contexts: dict[str, int] = {}
+        self.added: dict[str, iq.StreamRequest] = {}
+        """Terminations, by name, as they were added."""
         self.ports = 20_000
         self.token = 0
         self.tid = 5000
@@ -157,10 +186,10 @@ class Play:
         request = TransactionRequest(self.tid, (Action(context, (command,)),))
         return self.feed(FromGateway(link, Message(mid or f"agw-{link}", (request,))))
 
-    def offer(self, body: bytes, side: Side = Side.ACCESS, call: str = "c1") -> list[MediaCommand]:
+    def offer(self, body: bytes, side: Side = Side.ACCESS, call: str = "c1", leg: str = "") -> list[MediaCommand]:
         """An offer arrives."""
         self.token += 1
-        return self.feed(OfferIn(call, self.token, side, body, self.profile, f"{call}@lab"))
+        return self.feed(OfferIn(call, self.token, side, body, self.profile, f"{call}@lab", leg))
 
     def answer(
         self, body: bytes, side: Side = Side.CORE, leg: str = "a", *, final: bool = True, call: str = "c1"
@@ -182,6 +211,18 @@ class Play:
         return self.feed(OfferFailed(call, initial))
 
     # --- the gateway's part ---
+
+    def adds(self) -> list[iq.StreamRequest]:
+        """What the oldest request that waits asks to add."""
+        return [iq.read_add(command) for action in self.take().actions for command in action.commands]
+
+    def changes(self) -> list[tuple[str, iq.StreamChange]]:
+        """What the oldest request that waits modifies."""
+        out = []
+        for command in (command for action in self.take().actions for command in action.commands):
+            state = self.added.get(command.termination, iq.StreamRequest("r", "TCP"))
+            out.append((command.termination, iq.read_modify(command, state)))
+        return out
 
     def take(self) -> TransactionRequest:
         """The oldest request that waits, which then is the script's to look at."""
@@ -234,6 +275,7 @@ class Play:
                 prints = (name, AGW_FP + AGW_FP[: HASH_SIZES[name] - 32]) if name else None
                 address = AGW_IP if request.family == "IP4" else "2001:db8::1"
                 result = iq.AddResult(f"ip/{request.realm}/{context}", address, self.ports, prints)
+                self.added[result.termination] = request
                 replies.append(iq.add_reply(result, request))
             else:
                 replies.append(Command(command.name, command.termination))

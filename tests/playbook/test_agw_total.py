@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.fuzz.bounds import examples
 from tests.playbook.agw_harness import UE, Call, Play, everywhere
 
 from agw.core import events, orders
@@ -27,6 +28,8 @@ REPORTS: list[Callable[[int], orders.Report]] = [
     lambda leg: orders.RelayEnded(leg, True, "closed"),
     lambda leg: orders.Inactive(leg, 5.0),
     lambda leg: orders.Counted(leg, 1, 1),
+    lambda leg: orders.Released(leg + 90, 1, 1),
+    lambda leg: orders.IdentityMade(leg, leg + 50, (("sha-256", bytes(32)),)),
 ]
 CHANGES: list[dict[str, object]] = [
     {"remote": iq.RemoteSpec("192.0.2.77", 7000, UE)},
@@ -36,10 +39,16 @@ CHANGES: list[dict[str, object]] = [
     {"start_tls": True},
     {"source_filter": "address"},
     {"ignore_syn": False},
+    {"reconnect": True},
+    {"reconnect": True, "remote": iq.RemoteSpec("192.0.2.78", 7001, UE)},
+    {"tls_role": "server"},
+    {"tls_role": "client"},
+    {"tcp_mode": "merge"},
+    {"source_filter": "address", "source_mask": "192.0.2.0/28"},
 ]
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("report"), st.integers(0, len(REPORTS) - 1), st.integers(1, 5)),
+        st.tuples(st.just("report"), st.integers(0, len(REPORTS) - 1), st.integers(1, 9)),
         st.tuples(st.just("modify"), st.integers(0, len(CHANGES) - 1), st.integers(0, 1)),
         st.tuples(st.just("link"), st.integers(0, 2), st.just(0)),
         st.tuples(st.just("time"), st.integers(0, 70), st.just(0)),
@@ -67,7 +76,7 @@ def perform(play: Play, call: Call, step: tuple[str, int, int]) -> None:
         play.post(events.Drain())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(STEPS)
 def test_any_report_in_any_state(steps: list[tuple[str, int, int]]) -> None:
     play = Play(tracing=True)
@@ -82,3 +91,4 @@ def test_any_report_in_any_state(steps: list[tuple[str, int, int]]) -> None:
     assert not play.engine.store.legs
     assert not play.engine.store.contexts
     assert not play.engine.store.names
+    assert not play.engine.store.former

@@ -5,7 +5,7 @@ what listens, what was dialled, what TLS was armed, what is relayed; the script 
 """
 
 import pytest
-from tests.playbook.mediaplay import PEER_IP, UE_IP, peer_line, sdp, ue_line
+from tests.playbook.mediaplay import PEER_IP, UE_IP, bfcp_line, peer_line, sdp, ue_line
 
 from agw.core import events as agw_events
 from agw.core import orders
@@ -57,6 +57,7 @@ class World:
         self.dialled: dict[int, tuple[str, int]] = {}
         self.armed: dict[int, tuple[str, orders.Fingerprints | None]] = {}
         self.relayed: list[tuple[int, int]] = []
+        self.swapped: list[tuple[orders.PathSwap, orders.PathSwap] | None] = []
         self.token = 0
         self.online()
 
@@ -109,6 +110,7 @@ class World:
                 self.armed[leg] = (self.armed[leg][0], prints)
             case orders.StartRelay(a, b):
                 self.relayed.append((a, b))
+                self.swapped.append(command.rewrite)
             case orders.Release(leg):
                 self.listening.pop(leg, None)
                 self.to_agw(orders.Released(leg, 10, 20))
@@ -121,7 +123,7 @@ class World:
 
     def offer(self, body: bytes, side: Side, call: str = "c") -> MediaCommand:
         self.token += 1
-        profile = AccessProfile(agreed=frozenset({"msrp-tls"}))
+        profile = AccessProfile(agreed=frozenset({"msrp-tls", "bfcp-tls"}))
         self.to_alg_event(OfferIn(call, self.token, side, body, profile, "call-id@lab"))
         return self.verdicts[-1]
 
@@ -366,3 +368,154 @@ def test_reoffer_from_the_other_side_leaves_a_running_session_alone() -> None:
     assert (address, media.proto) == ("198.51.100.1", "TCP/TLS/MSRP")
     line_of(world.answer(ue("passive", None), Side.ACCESS))
     assert len(world.messages) == before
+
+
+# --- BFCP: the SDP offerer is TLS client (RFC 8856 8) ----------------------------------------------------------------
+
+
+def bfcp_ue(setup: str, e2ae: str | None = "requested", connection: str = "new") -> bytes:
+    return sdp(*bfcp_line(setup=setup, e2ae=e2ae, connection=connection))
+
+
+def bfcp_peer(setup: str, connection: str = "new") -> bytes:
+    return sdp(*bfcp_line(7100, secure=False, setup=setup, connection=connection), ip=PEER_IP)
+
+
+@pytest.mark.parametrize("active", list(Side))
+@pytest.mark.parametrize("offerer", list(Side))
+def test_bfcp_tls_follows_the_offer_whoever_connects(offerer: Side, active: Side) -> None:
+    world = World()
+    other = Side.CORE if offerer is Side.ACCESS else Side.ACCESS
+    place = {}
+    role = "active" if active is other else "passive"
+    if offerer is Side.ACCESS:
+        offer, answer = bfcp_ue("actpass"), bfcp_peer(role)
+    else:
+        offer, answer = bfcp_peer("actpass"), bfcp_ue(role, None)
+    address, port, media, _ = line_of(world.offer(offer, offerer))
+    place[other] = (address, port)
+    assert media.proto == ("TCP/BFCP" if offerer is Side.ACCESS else "TCP/TLS/BFCP")
+    address, port, _, _ = line_of(world.answer(answer, other))
+    place[offerer] = (address, port)
+    sources = {Side.ACCESS: (UE_IP, 41_000), Side.CORE: (PEER_IP, 42_000)}
+    accepted = world.connect(*place[active], sources[active])
+    dialled = world.only_dialled()
+    assert world.dialled[dialled] == ((UE_IP, 7000) if active is Side.CORE else (PEER_IP, 7100))
+    world.to_agw(orders.Connected(dialled, 1))
+    access = accepted if active is Side.ACCESS else dialled
+    client = "client" if offerer is Side.CORE else "server"
+    assert world.armed == {access: (client, (("sha-256", UE_PRINT),))}
+    assert not world.relayed
+    world.tls_opens(access or 0)
+    assert len(world.relayed) == 1
+    world.hang_up()
+    released(world)
+
+
+def test_bfcp_terminating_starts_tls_before_the_answer_and_waits_for_the_fingerprint() -> None:
+    world = World()
+    address, port, _, _ = line_of(world.offer(bfcp_peer("actpass"), Side.CORE))
+    access = world.connect(address, port, (UE_IP, 40_000))
+    assert access is not None
+    assert world.armed[access] == ("client", None)
+    world.to_agw(orders.Connected(world.only_dialled(), 1))
+    world.to_agw(orders.HandshakeDone(access, "TLSv1.3", "TLS_AES_128_GCM_SHA256"))
+    assert not world.relayed
+    line_of(world.answer(bfcp_ue("active", None), Side.ACCESS))
+    assert world.armed[access] == ("client", (("sha-256", UE_PRINT),))
+    world.tls_opens(access)
+    assert len(world.relayed) == 1
+
+
+# --- messages that are rewritten -------------------------------------------------------------------------------------
+
+
+def test_without_cema_the_gateway_exchanges_the_paths_of_messages() -> None:
+    world = World()
+    core, core_port, _, _ = line_of(world.offer(sdp(*ue_line(cema=False)), Side.ACCESS))
+    address, port, media, _ = line_of(world.answer(sdp(*peer_line(setup="passive", cema=False), ip=PEER_IP), Side.CORE))
+    assert media.get("path") == f"msrps://{address}:{port}/peer;tcp"
+    access = world.connect(address, port, (UE_IP, 40_000))
+    world.to_agw(orders.Connected(world.only_dialled(), 1))
+    world.tls_opens(access or 0)
+    (swap,) = world.swapped
+    ours, theirs = f"msrps://{address}:{port}/peer;tcp", f"msrp://{core}:{core_port}/ue;tcp"
+    assert swap == (
+        orders.PathSwap("peer", ours, f"msrp://{PEER_IP}:9000/peer;tcp", theirs),
+        orders.PathSwap("ue", theirs, f"msrps://{UE_IP}:2855/ue;tcp", ours),
+    )
+
+
+def test_early_bytes_of_an_aware_line_wait_for_the_answer() -> None:
+    world = World()
+    core, core_port, _, _ = line_of(world.offer(sdp(*ue_line(cema=False)), Side.ACCESS))
+    assert world.connect(core, core_port, (PEER_IP, 5000)) is not None
+    access = world.only_dialled()
+    world.to_agw(orders.Connected(access, 20_000))
+    assert not world.relayed
+    line_of(world.answer(sdp(*peer_line(setup="active", cema=False), ip=PEER_IP), Side.CORE))
+    world.tls_opens(access)
+    (swap,) = world.swapped
+    assert swap is not None
+
+
+def test_with_cema_no_message_is_looked_at() -> None:
+    world = World()
+    line_of(world.offer(ue("actpass"), Side.ACCESS))
+    address, port, _, _ = line_of(world.answer(peer("passive"), Side.CORE))
+    access = world.connect(address, port, (UE_IP, 40_000))
+    world.to_agw(orders.Connected(world.only_dialled(), 1))
+    world.tls_opens(access or 0)
+    assert world.swapped == [None]
+
+
+# --- merge mode and new connections ----------------------------------------------------------------------------------
+
+
+def test_merge_with_both_ends_active_waits_for_both() -> None:
+    world = World(access=MediaRealm(tcp_mode="merge"))
+    core, core_port, media, body = line_of(world.offer(ue("active"), Side.ACCESS))
+    assert setup_of(media, body) is Setup.ACTPASS
+    address, port, media, body = line_of(world.answer(peer("active"), Side.CORE))
+    assert setup_of(media, body) is Setup.PASSIVE
+    access = world.connect(address, port, (UE_IP, 40_000))
+    assert not world.dialled
+    assert world.connect(core, core_port, (PEER_IP, 5000)) is not None
+    assert world.armed[access or 0][0] == "server"
+    world.tls_opens(access or 0)
+    assert len(world.relayed) == 1
+
+
+def test_merge_with_both_ends_passive_dials_both() -> None:
+    world = World(access=MediaRealm(tcp_mode="merge"))
+    line_of(world.offer(ue("passive"), Side.ACCESS))
+    line_of(world.answer(peer("passive"), Side.CORE))
+    assert sorted(world.dialled.values()) == [(UE_IP, 2855), (PEER_IP, 9000)]
+    for leg in list(world.dialled):
+        world.to_agw(orders.Connected(leg, 1))
+    (access,) = world.armed
+    assert world.armed[access][0] == "client"
+    world.tls_opens(access)
+    assert len(world.relayed) == 1
+
+
+def test_a_reoffer_of_another_end_begins_a_new_connection_on_the_same_ports() -> None:
+    world = World()
+    line_of(world.offer(ue("actpass"), Side.ACCESS))
+    address, port, _, _ = line_of(world.answer(peer("passive"), Side.CORE))
+    access = world.connect(address, port, (UE_IP, 40_000))
+    world.to_agw(orders.Connected(world.only_dialled(), 1))
+    world.tls_opens(access or 0)
+    moved = sdp(*ue_line(path=f"msrps://{UE_IP}:2855/another;tcp"), ip="192.0.2.99")
+    line_of(world.offer(moved, Side.ACCESS))
+    again = line_of(world.answer(peer("passive"), Side.CORE))[:2]
+    assert again == (address, port)
+    world.dialled.clear()
+    assert world.connect(address, port, (UE_IP, 40_001)) is None
+    fresh = world.connect(address, port, ("192.0.2.99", 40_001))
+    assert fresh is not None
+    world.to_agw(orders.Connected(world.only_dialled(), 1))
+    world.tls_opens(fresh)
+    assert len(world.relayed) == 2
+    world.hang_up()
+    released(world)

@@ -2,7 +2,7 @@
 
 import pytest
 from tests.playbook.alg_gateway import Gateway
-from tests.playbook.alg_harness import AUDIO, SCSCF, UE, UE_B, Book, answer, register, request, settings, wire
+from tests.playbook.alg_harness import SCSCF, UE, UE_B, Book, answer, register, request, settings, wire
 from tests.playbook.test_alg_proxy import BOB, from_called, from_caller
 
 from imsalg.core.media_events import GatewayDown
@@ -322,22 +322,6 @@ def test_always_secures_even_a_ue_that_never_agreed() -> None:
     book.receive(UE, request(), SECURE_OFFER)
     gateway.answer()
     assert b"TCP/MSRP" in book.request("INVITE").body
-
-
-def test_a_delayed_offer_passes_unless_it_needs_the_edge() -> None:
-    book = Book()
-    Gateway(book)
-    register(book)
-    book.receive(UE, request())
-    invite = book.request("INVITE")
-    book.feed(wire(answer(invite, 200, BOB, body=AUDIO), SCSCF))
-    assert b"RTP/AVP" in book.response(200).body
-
-    book.receive(UE, request(branch="a2", call_id="call-2"))
-    invite = book.request("INVITE")
-    book.feed(wire(answer(invite, 200, BOB, body=PLAIN_OFFER), SCSCF))
-    kinds = [m.method if isinstance(m, Request) else m.status for m, _ in book.out()]
-    assert kinds == [488, "ACK", "BYE"]
 
 
 def test_the_trace_joins_sip_and_the_gateway() -> None:

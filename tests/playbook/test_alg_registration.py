@@ -17,6 +17,7 @@ REGISTER = """
     Contact: <sip:alice@10.0.0.7:5070>;expires={expires}
     Max-Forwards: 70
 """
+OURS = "msrp-tls;mediasec, bfcp-tls;mediasec"
 CHALLENGE = 'WWW-Authenticate: Digest realm="example.net", nonce="n1", algorithm=MD5'
 
 
@@ -87,23 +88,40 @@ def test_agreement_with_a_challenge(client: tuple[str, ...]) -> None:
     assert sent.headers.get("require") == "path"
     book.feed(wire(answer(sent, 401, CHALLENGE), SCSCF))
     challenge = book.response(401)
-    assert challenge.headers.get_all("security-server") == ["msrp-tls;mediasec"]
+    assert challenge.headers.get_all("security-server") == [OURS]
 
-    verify = ("Security-Verify: msrp-tls;mediasec", "Require: mediasec", "Authorization: Digest x=1")
+    verify = (f"Security-Verify: {OURS}", "Require: mediasec", "Authorization: Digest x=1")
     sent = register(book, 2, *client, *verify)
     assert "security-verify" not in sent.headers
     book.feed(wire(granted(sent, 600, "Service-Route: <sip:10.9.0.9;lr>"), SCSCF))
     ok = book.response(200)
     assert "security-server" not in ok.headers
     assert ok.headers.get("service-route") == "<sip:10.9.0.9;lr>"
-    assert [log.fields["agreed"] for log in book.logs if log.event == "registered"] == [["msrp-tls"]]
+    agreed = ["bfcp-tls", "msrp-tls"] if "bfcp-tls" in client[0] else ["msrp-tls"]
+    assert [log.fields["agreed"] for log in book.logs if log.event == "registered"] == [agreed]
+    assert not [log for log in book.logs if log.event.startswith("Security-Verify")]
 
 
 def test_the_200_carries_the_list_when_no_challenge_was_needed() -> None:
     book = Book()
     sent = register(book, 1, "Security-Client: msrp-tls;mediasec")
     book.feed(wire(granted(sent), SCSCF))
-    assert book.response(200).headers.get("security-server") == "msrp-tls;mediasec"
+    assert book.response(200).headers.get("security-server") == OURS
+
+
+def test_the_trace_shows_the_agreement_towards_the_ue_alone() -> None:
+    book = Book()
+    client = "Security-Client: msrp-tls;mediasec"
+    sent = register(book, 1, client, f"Security-Verify: {OURS}")
+    book.feed(wire(answer(sent, 401, CHALLENGE), SCSCF))
+    shown = {
+        (t.fields["dir"], t.fields["realm"], str(t.fields["summary"])[:3]): t.fields["sdp"]
+        for t in book.traces
+        if t.kind == "sip"
+    }
+    assert shown["in", "access", "REG"] == [client, f"Security-Verify: {OURS}"]
+    assert shown["out", "access", "401"] == [f"Security-Server: {OURS}"]
+    assert shown["out", "core", "REG"] == []
 
 
 def test_a_wrong_repetition_is_logged_and_the_ue_registers() -> None:
@@ -112,7 +130,7 @@ def test_a_wrong_repetition_is_logged_and_the_ue_registers() -> None:
     book.feed(wire(granted(sent), SCSCF))
     assert book.response(200)
     warned = next(log for log in book.logs if log.event.startswith("Security-Verify"))
-    assert warned.fields["missing"] == ["msrp-tls"]
+    assert warned.fields["missing"] == ["bfcp-tls", "msrp-tls"]
     assert warned.fields["foreign"] == ["sdes-srtp"]
 
 

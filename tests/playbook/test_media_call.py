@@ -180,7 +180,6 @@ def test_terminating_ue_passive_is_dialled_with_tls_from_us() -> None:
         (sdp(*ue_line(setup="active", e2ae=None), *AUDIO), "answered"),
         (b"v=0\r\nrubbish", ""),
         (sdp(*ue_line(setup="actpass", e2ae=None)), "setup"),
-        (sdp(*ue_line(setup="active", e2ae=None, cema=False)), "msrp-cema"),
     ],
 )
 def test_an_answer_that_is_not_safe_ends_the_call(body: bytes, words: str) -> None:
@@ -195,17 +194,15 @@ def test_an_answer_that_is_not_safe_ends_the_call(body: bytes, words: str) -> No
     assert play.names() == ["Subtract 1 ip/access/1", "Subtract 1 ip/core/1"]
 
 
-def test_without_cema_a_passive_answerer_must_be_where_its_path_says() -> None:
+def test_without_cema_a_passive_answerer_is_dialled_where_its_path_says() -> None:
     play = Play()
     play.offer(UE_OFFER)
     play.answer_gateway()
-    play.answer(sdp(*peer_line(setup="passive", cema=False), ip=PEER_IP))
-    assert play.names() == ["Modify 1 ip/core/1", "Modify 1 ip/access/1"]
-    other = Play()
-    other.offer(UE_OFFER)
-    other.answer_gateway()
     elsewhere = peer_line(setup="passive", cema=False, path="msrp://203.0.113.99:9000/peer;tcp")
-    assert "a=path" in refused(other.answer(sdp(*elsewhere, ip=PEER_IP))).warning
+    play.answer(sdp(*elsewhere, ip=PEER_IP))
+    (_, core), _ = changes(play.take())
+    assert core.remote == iq.RemoteSpec("203.0.113.99", 9000)
+    assert "a=msrp-cema" in proceed(play.answer_gateway())
 
 
 def test_passive_answer_on_the_discard_port_is_refused() -> None:
@@ -379,7 +376,9 @@ def test_second_early_leg_is_configured_when_it_is_confirmed() -> None:
     play.confirm("b")
     (_, core), (_, access) = changes(play.take())
     assert core.remote == iq.RemoteSpec("203.0.113.21", 9100)
-    assert (core.setup, access.setup, access.start_tls) == ("active", "passive", False)
+    assert (core.setup, access.setup, access.start_tls) == ("active", "passive", None)
+    assert (core.reconnect, access.reconnect) == (True, False)
+    assert play.take().actions[0].commands[1].signals is None
     assert play.answer_gateway() == []
     play.end()
     assert play.names() == ["Subtract 1 ip/core/1", "Subtract 1 ip/access/1"]
@@ -392,7 +391,8 @@ def test_second_leg_answers_in_its_200() -> None:
     play.answer(PEER_ACTIVE, leg="a", final=False)
     play.answer_gateway()
     assert play.answer(sdp(*peer_line(9100), ip=PEER_IP), leg="b") == []
-    assert play.names() == ["Modify 1 ip/core/1"]
+    (_, core), (_, access) = changes(play.take())
+    assert (core.reconnect, access.start_tls) == (True, True)
     proceed(play.answer_gateway())
 
 
@@ -444,7 +444,11 @@ def test_reoffer_that_moves_the_ue_is_configured_with_the_answer() -> None:
     proceed(play.offer(sdp(*ue_line(2999))))
     assert not play.asked
     play.answer(PEER_ACTIVE)
-    assert play.names() == ["Modify 1 ip/access/1"]
+    (name, core), (_, access) = changes(play.take())
+    assert (name, core.reconnect, core.remote) == ("ip/core/1", True, None)
+    assert (access.reconnect, access.start_tls) == (False, True)
+    assert access.remote is not None
+    assert access.remote.port == 2999
     proceed(play.answer_gateway())
 
 
@@ -480,8 +484,8 @@ def test_failed_reoffer_with_an_early_answer_is_modified_back() -> None:
     play.answer(PEER_ACTIVE, final=False)
     play.answer_gateway()
     play.fail_offer()
-    ((name, change),) = changes(play.take())
-    assert name == "ip/access/1"
+    (_, core), (name, change) = changes(play.take())
+    assert (name, core.reconnect) == ("ip/access/1", True)
     assert change.remote is not None
     assert change.remote.port == 2855
 

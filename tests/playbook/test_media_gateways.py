@@ -3,19 +3,32 @@
 from dataclasses import replace
 
 import pytest
-from tests.playbook.mediaplay import PEER_IP, Play, ended, peer_line, proceed, refused, sdp, settings, ue_line
+from tests.playbook.mediaplay import (
+    PEER_IP,
+    Play,
+    bfcp_line,
+    ended,
+    peer_line,
+    proceed,
+    refused,
+    sdp,
+    settings,
+    ue_line,
+)
 
 from imsalg.core.media_events import (
     BadFromGateway,
     CloseGateway,
+    EndCall,
     FromGateway,
     GatewayDown,
     GatewayUp,
     MediaCommand,
+    Side,
     ToGateway,
     Trace,
 )
-from imsalg.media_settings import GatewayTimers
+from imsalg.media_settings import FailureSettings, GatewayTimers
 from imswire.h248 import iq
 from imswire.h248.errors import error
 from imswire.h248.model import (
@@ -149,13 +162,76 @@ def returned(play: Play, found: tuple[int, ...]) -> list[MediaCommand]:
     play.feed(GatewayDown(1, "reset"))
     play.feed(GatewayUp(2, "peer"))
     announce(play, 2, "Disconnected", mid="agw-1")
-    assert play.names() == [f"AuditValue {ALL_CONTEXTS} *"]
+    assert play.names() == [f"AuditValue {ALL_CONTEXTS} ROOT"]
     link, request = play.asked.pop(0)
     assert link == 2
-    actions = tuple(Action(context, (Command("AuditValue", f"ip/core/{context}"),)) for context in found)
-    if not actions:
-        actions = (Action(ALL_CONTEXTS, (Command("AuditValue", "*", error=error(431)),)),)
-    return play.feed(FromGateway(2, Message("agw-1", (TransactionReply(request.id, actions),))))
+    return says(play, request.id, *iq.audit_contexts_reply(found))
+
+
+def says(play: Play, tid: int, *actions: Action) -> list[MediaCommand]:
+    """The gateway that is back on link 2 replies."""
+    return play.feed(FromGateway(2, Message("agw-1", (TransactionReply(tid, actions),))))
+
+
+def back(play: Play) -> int:
+    """The gateway comes back and is asked for its contexts: the transaction id."""
+    play.feed(GatewayDown(1, "reset"))
+    play.feed(GatewayUp(2, "peer"))
+    announce(play, 2, "Disconnected", mid="agw-1")
+    return play.asked.pop(0)[1].id
+
+
+def refusal_of_list(code: int) -> Action:
+    return Action(ALL_CONTEXTS, (Command("AuditValue", ROOT, error=error(code)),))
+
+
+def test_a_gateway_that_has_no_list_of_contexts_is_asked_for_terminations() -> None:
+    play = Play()
+    call(play)
+    assert says(play, back(play), refusal_of_list(430)) == []
+    assert play.names() == [f"AuditValue {ALL_CONTEXTS} *"]
+    tid = play.asked.pop(0)[1].id
+    assert says(play, tid, *iq.audit_reply([(1, ["a", "b"]), (9, ["c"])])) == []
+    assert play.names() == ["Subtract 9 *"]
+
+
+def test_too_many_contexts_for_one_message_are_looked_for_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imsalg.core.gateway_audit.BATCH", 2)
+    play = Play()
+    names = [f"c{number}" for number in range(1, 6)]
+    for name in names:
+        call(play, name)
+    assert says(play, back(play), refusal_of_list(533)) == []
+    asked: list[int] = []
+    gone = {2, 5}
+    ends: list[str] = []
+    while play.asked:
+        request = play.asked.pop(0)[1]
+        if request.actions[0].commands[0].name == "Subtract":
+            continue
+        asked += [action.context for action in request.actions]
+        actions = []
+        for action in request.actions:
+            missing = action.context in gone
+            actions.append(Action(action.context, () if missing else (Command("AuditValue", "*"),)))
+            if missing:
+                actions[-1] = Action(action.context, error=error(411))
+                break
+        ends += [c.call for c in says(play, request.id, *actions) if isinstance(c, EndCall)]
+    assert asked == [1, 2, 3, 4, 5]
+    assert ends == ["c2", "c5"]
+    assert sorted(play.half.calls) == ["c1", "c3", "c4"]
+
+
+def test_an_audit_in_parts_that_is_refused_ends_no_call() -> None:
+    play = Play()
+    call(play)
+    assert says(play, back(play), refusal_of_list(533)) == []
+    assert play.names() == ["AuditValue 1 *"]
+    tid = play.asked.pop(0)[1].id
+    assert says(play, tid, Action(1, error=error(500))) == []
+    assert "c1" in play.half.calls
+    assert not play.asked
 
 
 def test_a_gateway_that_comes_back_keeps_its_calls_and_loses_orphans() -> None:
@@ -237,6 +313,60 @@ def test_failures_of_media_end_the_call(kind: str, status: int) -> None:
     assert play.names() == ["Subtract 1 ip/core/1", "Subtract 1 ip/access/1"]
 
 
+def test_by_setting_a_failed_line_is_dropped_and_the_call_goes_on() -> None:
+    use = replace(settings(), failures=FailureSettings(tls_failed="drop", remote_closed="release"))
+    play = Play(use)
+    play.offer(sdp(*ue_line(), *ue_line(2857)))
+    play.answer_gateway()
+    play.answer(sdp(*peer_line(), *peer_line(9002), ip=PEER_IP))
+    play.drain()
+    play.confirm("a")
+    failed = iq.to_notify("ip/access/1", iq.MediaFailure("tls-failed", "no certificate"), 1)
+    assert play.says(1, failed, 1) == []
+    assert play.names() == ["Subtract 1 ip/core/1", "Subtract 1 ip/access/1"]
+    play.drain()
+    # A later offer of that line begins anew.
+    play.offer(sdp(*ue_line(), *ue_line(2857)))
+    assert play.names() == ["Add $ $", "Add $ $"]
+    lines = proceed(play.answer_gateway())
+    assert "m=message 20005 TCP/MSRP *" in lines
+    play.answer(sdp(*peer_line(), *peer_line(9002), ip=PEER_IP))
+    assert play.names() == ["Modify 3 ip/core/3", "Modify 3 ip/access/3"]
+    play.drain()
+    assert play.half.calls["c1"].contexts == (3, 2)
+    closed_ = iq.to_notify("ip/core/2", iq.MediaFailure("remote-closed", "bye"), 1)
+    assert ended(play.says(1, closed_, 2)).text == "media connection closed"
+
+
+def test_dropping_the_last_line_ends_the_call() -> None:
+    play = Play(replace(settings(), failures=FailureSettings(inactive="drop")))
+    call(play)
+    assert ended(play.says(1, iq.to_notify("ip/core/1", iq.MediaFailure("inactive", "x"), 1), 1)).status == 408
+
+
+def test_a_line_that_fails_while_an_offer_is_under_way_ends_the_call() -> None:
+    play = Play(replace(settings(), failures=FailureSettings(tcp_failed="drop")))
+    call(play)
+    play.offer(sdp(*ue_line(), *ue_line(2857)))
+    assert ended(play.says(1, iq.to_notify("ip/core/1", iq.MediaFailure("tcp-failed", "x"), 1), 1)).status == 503
+
+
+def test_after_a_closed_connection_a_reoffer_asks_for_a_new_one() -> None:
+    play = Play()
+    call(play)
+    play.confirm("a")
+    play.says(1, iq.to_notify("ip/access/1", iq.MediaFailure("remote-closed", "bye"), 1), 1)
+    proceed(play.offer(UE_OFFER))
+    play.answer(PEER)
+    request = play.take()
+    first = iq.read_modify(request.actions[0].commands[0], iq.StreamRequest("core", "TCP"))
+    assert first.reconnect
+    proceed(play.answer_gateway())
+    proceed(play.offer(UE_OFFER))
+    proceed(play.answer(PEER))
+    assert not play.asked
+
+
 def test_a_closed_connection_is_logged_only() -> None:
     play = Play()
     call(play)
@@ -301,3 +431,21 @@ def test_trace_lines_name_call_and_fields() -> None:
             ],
         },
     ]
+
+
+def test_trace_lines_show_roles_and_paths() -> None:
+    play = Play()
+    play.offer(
+        sdp(*bfcp_line(7100, secure=False), *peer_line(9002, setup="actpass", cema=False), ip=PEER_IP), Side.CORE
+    )
+    play.answer_gateway()
+    play.answer(
+        sdp(*bfcp_line(setup="active", e2ae=None), *ue_line(setup="passive", e2ae=None, cema=False)), Side.ACCESS
+    )
+    made = [str(c.fields["commands"]) for c in play.commands if isinstance(c, Trace) and c.kind == "h248"]
+    offered, configured = made[-3], made[-1]
+    assert "'tls-role=client'" in offered
+    assert "'TLS=active'" in offered
+    assert "'path=msrps://$:$/peer;tcp'" in offered
+    assert f"'path=msrp://{PEER_IP}:9002/peer;tcp'" in offered
+    assert "'path=msrps://192.0.2.10:2855/ue;tcp'" in configured

@@ -1,12 +1,16 @@
 """Random scripts against the media half: whatever happens, no token hangs and no context is left behind."""
 
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.playbook.mediaplay import AUDIO, PEER_IP, Play, peer_line, sdp, ue_line
+from tests.fuzz.bounds import examples
+from tests.playbook.mediaplay import AUDIO, PEER_IP, Play, bfcp_line, peer_line, sdp, ue_line
+from tests.playbook.mediaplay import settings as media_settings
 
 from imsalg.core.media_events import CallEnded, EndCall, GatewayDown, Proceed, Refuse, Side
+from imsalg.media_settings import FailureSettings
 from imswire.h248 import iq
 
 UE_BODIES = (
@@ -18,6 +22,12 @@ UE_BODIES = (
     sdp(*ue_line(setup="passive", e2ae=None)),
     sdp(*peer_line(setup="actpass")),
     b"broken",
+    sdp(*ue_line(cema=False)),
+    sdp(*ue_line(cema=False, path="msrps://192.0.2.10:2855/other;tcp")),
+    sdp(*bfcp_line()),
+    sdp(*ue_line(setup="active", e2ae=None, cema=False)),
+    sdp(*bfcp_line(setup="active", e2ae=None)),
+    sdp(*ue_line(), *bfcp_line()),
 )
 PEER_BODIES = (
     sdp(*peer_line(), ip=PEER_IP),
@@ -28,19 +38,25 @@ PEER_BODIES = (
     sdp("m=message 0 TCP/MSRP *", ip=PEER_IP),
     sdp(*AUDIO, ip=PEER_IP),
     b"broken",
+    sdp(*peer_line(cema=False), ip=PEER_IP),
+    sdp(*peer_line(9100, setup="passive", cema=False), ip=PEER_IP),
+    sdp(*bfcp_line(7100, secure=False, setup="active"), ip=PEER_IP),
+    sdp(*peer_line(setup="actpass", cema=False), ip=PEER_IP),
+    sdp(*bfcp_line(7100, secure=False), ip=PEER_IP),
+    sdp(*peer_line(), *bfcp_line(7100, secure=False, setup="active"), ip=PEER_IP),
 )
 
 calls = st.sampled_from(["c1", "c2"])
 sides = st.sampled_from(list(Side))
-bodies = st.integers(0, 7)
+bodies = st.integers(0, 13)
 steps = st.one_of(
-    st.tuples(st.just("offer"), calls, sides, bodies),
+    st.tuples(st.just("offer"), calls, sides, bodies, st.sampled_from(["", "a", "b"])),
     st.tuples(st.just("answer"), calls, sides, bodies, st.sampled_from("ab"), st.booleans()),
     st.tuples(st.just("gateway"), st.sampled_from(["ok", "ok", "ok", "510", "500", "late"])),
     st.tuples(st.just("fail"), calls, st.booleans()),
     st.tuples(st.just("confirm"), calls, st.sampled_from("ab")),
     st.tuples(st.just("end"), calls),
-    st.tuples(st.just("notify"), st.integers(1, 4), st.sampled_from(["tcp-failed", "remote-closed"])),
+    st.tuples(st.just("notify"), st.integers(1, 4), st.sampled_from(["tcp-failed", "tls-failed", "remote-closed"])),
     st.tuples(st.just("wait"), st.sampled_from([0.5, 3.0, 5.0])),
     st.tuples(st.just("lost")),
 )
@@ -52,8 +68,8 @@ def body(side: Side, number: int) -> bytes:
 
 def perform(play: Play, step: tuple[object, ...]) -> None:
     match step:
-        case ("offer", str(call), Side() as side, int(number)):
-            play.offer(body(side, number), side, call)
+        case ("offer", str(call), Side() as side, int(number), str(leg)):
+            play.offer(body(side, number), side, call, leg)
         case ("answer", str(call), Side() as side, int(number), str(leg), bool(final)):
             play.answer(body(side, number), side, leg, final=final, call=call)
         case ("gateway", "ok") if play.asked:
@@ -78,10 +94,10 @@ def perform(play: Play, step: tuple[object, ...]) -> None:
             play.connect(1)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(steps, max_size=30))
 def test_nothing_hangs_and_nothing_is_left(script: list[tuple[object, ...]]) -> None:
-    play = Play()
+    play = Play(replace(media_settings(), failures=FailureSettings(tls_failed="drop")))
     gone: set[int] = set()
 
     def gateway_catches_up() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from tests.unit.agw.agw_controller import DEADLINE, Controller
 from tests.unit.agw.agw_support import UE, TlsPeer, accept, connect, fingerprints, listener, on_loop
 
+from imskit.tls import Identity
 from imswire.h248 import iq
 from imswire.h248.model import Action, Audit, Command
 
@@ -159,6 +161,96 @@ def test_lost_controller_is_found_again_and_media_flow_meanwhile(tmp_path: Path)
         assert {line["node"] for line in lines} == {"agw"}
         (octets,) = [line for line in lines if line["kind"] == "bytes"]
         assert (octets["a_to_c"], octets["c_to_a"]) == (18, 10)
+
+    on_loop(main)
+
+
+def media_files(folder: Path, identity: Identity) -> str:
+    identity.save(folder / "media.pem", folder / "media.key")
+    return f'[tls]\ncertificate = "{folder}/media.pem"\nkey = "{folder}/media.key"\n'
+
+
+def pair_of(core_port: int, **more: Any) -> Action:
+    remote = iq.RemoteSpec("127.0.0.1", 9, fingerprints(UE))
+    access = iq.StreamRequest("access", "TCP/TLS", fingerprint_hash="sha-256", remote=remote, **more)
+    return iq.add_pair(access, iq.StreamRequest("core", "TCP", remote=iq.RemoteSpec("127.0.0.1", core_port)))
+
+
+async def joined(port: int, core_server: socket.socket) -> tuple[TlsPeer, socket.socket]:
+    ue = TlsPeer(await asyncio.to_thread(connect, port))
+    await asyncio.to_thread(ue.handshake)
+    core = await accept(core_server)
+    await asyncio.to_thread(ue.send, b"hello")
+    assert await asyncio.to_thread(core.recv, 100) == b"hello"
+    return ue, core
+
+
+def test_a_new_certificate_at_sighup_leaves_open_sessions_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        controller = Controller()
+        old, new = Identity.generate("old"), Identity.generate("new")
+        config = settings_file(tmp_path, f"tcp:127.0.0.1:{controller.port}", more=media_files(tmp_path, old))
+        async with running(config) as (process, facts):
+            core_server = listener()
+            port = core_server.getsockname()[1]
+            replies = [await controller.request("agw-1", pair_of(port)) for _ in range(2)]
+            open_one, waiting = (iq.read_add_reply(reply.actions[0].commands[0]) for reply in replies)
+            assert open_one.fingerprint == ("sha-256", old.fingerprint("sha-256"))
+            ue, core = await joined(open_one.port, core_server)
+            media_files(tmp_path, new)
+            os.kill(facts["workers"][0], signal.SIGHUP)
+            # A signal is handled in its own time: ask until new sessions announce the new certificate.
+            async with asyncio.timeout(DEADLINE):
+                while True:
+                    reply = await controller.request("agw-1", pair_of(port))
+                    added = iq.read_add_reply(reply.actions[0].commands[0])
+                    if added.fingerprint == ("sha-256", new.fingerprint("sha-256")):
+                        break
+            await asyncio.to_thread(core.sendall, b"still here")
+            assert await asyncio.to_thread(ue.recv) == b"still here"
+            for result, identity in ((waiting, old), (added, new)):
+                late, far = await joined(result.port, core_server)
+                assert late.tls.get_peer_certificate(as_cryptography=True) == identity.certificate
+                late.close()
+                far.close()
+            ue.close()
+            core.close()
+            process.terminate()
+            await process.wait()
+        controller.close()
+
+    on_loop(main)
+
+
+def test_a_new_connection_is_ordered_and_made_on_the_same_ports(tmp_path: Path) -> None:
+    async def main() -> None:
+        controller = Controller()
+        async with running(settings_file(tmp_path, f"tcp:127.0.0.1:{controller.port}")) as (process, _):
+            core_server = listener()
+            reply = await controller.request("agw-1", pair_of(core_server.getsockname()[1]))
+            action = reply.actions[0]
+            added = iq.read_add_reply(action.commands[0])
+            ue, core = await joined(added.port, core_server)
+            for _ in range(3):
+                remote = iq.RemoteSpec("127.0.0.1", 9, fingerprints(UE))
+                change = iq.StreamChange("TCP/TLS", remote=remote, reconnect=True)
+                modify = Action(action.context, (iq.to_modify(added.termination, change),))
+                modified = await controller.request("agw-1", modify)
+                assert modified.actions[0].commands[0].error is None
+                assert await asyncio.to_thread(ue.recv) == b""  # ended in order
+                assert await asyncio.to_thread(core.recv, 1) == b""
+                ue.close()
+                core.close()
+                ue, core = await joined(added.port, core_server)
+            assert controller.notified == []
+            modified = await controller.request("agw-1", Action(action.context, (iq.to_subtract(),)))
+            figures = [iq.read_statistics(command.statistics) for command in modified.actions[0].commands]
+            assert [one.octets_received for one in figures] == [20, 0]
+            ue.close()
+            core.close()
+            process.terminate()
+            await process.wait()
+        controller.close()
 
     on_loop(main)
 

@@ -4,7 +4,6 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from tests.system.edge import DEADLINE, FINGERPRINT, HOST, Edge, Peer, ack, fresh, sdp, sip

@@ -241,6 +241,25 @@ def test_sigterm_ends_it_with_status_0_and_the_trace_is_there(alg: Process, ue: 
     assert {one["user"] for one in lines if one["kind"] == "sip"} == {"alice"}
 
 
+def test_sigterm_ends_calls_on_both_sides_first(alg: Process, ue: socket.socket) -> None:
+    invite = message("UDP", ue.getsockname()[1]).replace(b"MESSAGE", b"INVITE")
+    ue.sendto(invite, alg.address("access", "udp"))
+    assert ue.recv(65_535).startswith(b"SIP/2.0 100")
+    data, source = alg.core.recvfrom(65_535)
+    request = parse(data)
+    assert isinstance(request, Request)
+    alg.core.sendto(request.reply(180, to_tag="core").to_bytes(), source)
+    assert ue.recv(65_535).startswith(b"SIP/2.0 180")
+    alg.popen.send_signal(signal.SIGTERM)
+    assert ue.recv(65_535).startswith(b"SIP/2.0 503")
+    cancel = answered(alg.core)
+    assert cancel.method == "CANCEL"
+    assert (cancel.headers.get("reason") or "").startswith("SIP;cause=503")
+    alg.core.sendto(request.reply(487, to_tag="core").to_bytes(), source)
+    assert alg.core.recv(65_535).startswith(b"ACK ")
+    assert alg.popen.wait(DEADLINE) == 0
+
+
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "imsalg", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(SRC)}

@@ -6,7 +6,7 @@ handled meanwhile. The first command that fails ends its transaction, unless it 
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from agw.core import orders
 from agw.core.media import MediaControl
@@ -19,6 +19,7 @@ from imswire.h248.iq import (
     AddResult,
     Statistics,
     add_reply,
+    audit_contexts_reply,
     modify_reply,
     read_add,
     read_modify,
@@ -43,6 +44,8 @@ from imswire.h248.model import (
 
 _AUDIT_OCTETS = 64
 """Octets that one termination takes in an audit reply, at most, when no descriptor is asked for."""
+_CONTEXT_OCTETS = 20
+"""Octets that one context takes in the list of all contexts, at most."""
 
 
 class _Run:
@@ -67,8 +70,7 @@ class _Run:
 class Runner:
     """Executes transactions and calls ``reply`` (transaction, actions, error) once for each.
 
-    ``fingerprints`` are those of this gateway's certificate by hash; ``contexts`` the most that may exist;
-    ``accepting`` tells whether new contexts may be made.
+    ``contexts`` is the most that may exist; ``accepting`` tells whether new contexts may be made.
     """
 
     def __init__(
@@ -77,7 +79,6 @@ class Runner:
         media: MediaControl,
         reply: Callable[[int, tuple[Action, ...], ErrorDescriptor | None, float], None],
         *,
-        fingerprints: Mapping[str, bytes],
         contexts: int,
         queue: int,
         message: int = 65_531,
@@ -85,7 +86,6 @@ class Runner:
         self._store = store
         self._media = media
         self._reply = reply
-        self._fingerprints = fingerprints
         self._contexts = contexts
         self._limit = queue
         self._message = message
@@ -156,30 +156,30 @@ class Runner:
                 finish()
                 return True
             if run.command == 0 and run.context is None:
-                self._open_action(run, action)
+                self._open_action(run, action, now)
             if command is None:
-                self._close_action(run, action)
+                self._close_action(run, action, now)
                 return True
             self._begin(run, action, command, now)
             if run.finish is None:
                 run.command += 1
         except H248Error as fault:
-            return self._command_failed(run, action, command, fault)
+            return self._command_failed(run, action, command, fault, now)
         return True
 
-    def _open_action(self, run: _Run, action: Action) -> None:
+    def _open_action(self, run: _Run, action: Action, now: float) -> None:
         if action.context == CHOOSE_CONTEXT:
             if not self.accepting:
                 raise H248Error(503, "this gateway is leaving service")
             if len(self._store.contexts) >= self._contexts:
                 raise H248Error(510, f"{self._contexts} contexts exist")
-            run.context = self._store.new_context()
+            run.context = self._store.new_context(now)
         elif action.context not in (NULL_CONTEXT, ALL_CONTEXTS):
             run.context = self._store.contexts.get(action.context)
             if run.context is None:
                 raise H248Error(411, str(action.context))
 
-    def _close_action(self, run: _Run, action: Action, fault: ErrorDescriptor | None = None) -> None:
+    def _close_action(self, run: _Run, action: Action, now: float, fault: ErrorDescriptor | None = None) -> None:
         for context, replies in run.spread.items():
             run.done.append(Action(context, tuple(replies)))
         if run.replies or fault is not None or not run.spread:
@@ -189,22 +189,24 @@ class Runner:
                 identity = action.context if run.context is None else run.context.id
             run.done.append(Action(identity, tuple(run.replies), error=fault))
         if run.context is not None:
+            # Only now, so that nobody is dialled by half an answer.
+            self._media.advance(run.context, now)
             self._store.drop_if_empty(run.context)
         run.replies, run.spread, run.context = [], {}, None
         run.action += 1
         run.command = 0
 
-    def _command_failed(self, run: _Run, action: Action, command: Command | None, fault: H248Error) -> bool:
+    def _command_failed(self, run: _Run, action: Action, command: Command | None, fault: H248Error, now: float) -> bool:
         run.finish = None
         run.waiting = {}
         if command is None or (run.context is None and action.context not in (NULL_CONTEXT, ALL_CONTEXTS)):
-            self._close_action(run, action, fault.descriptor())
+            self._close_action(run, action, now, fault.descriptor())
             return False
         run.replies.append(Command(command.name, command.termination, error=fault.descriptor()))
         if command.optional:
             run.command += 1
             return True
-        self._close_action(run, action)
+        self._close_action(run, action, now)
         return False
 
     # --- the commands ---
@@ -235,11 +237,7 @@ class Runner:
             raise H248Error(430, f"{command.termination}: terminations are chosen by the gateway")
         if len(context.legs) >= 2:
             raise H248Error(434, "2")
-        request = read_add(command)
-        wanted = request.fingerprint_hash
-        if wanted is not None and wanted.lower() not in self._fingerprints:
-            raise H248Error(449, f"fingerprint hash cannot be {wanted[:40]}")
-        leg = self._media.add(context, request, now)
+        leg = self._media.add(context, read_add(command), now)
         run.waiting = {leg.id: leg}
         run.finish = lambda: self._added(run, leg)
 
@@ -248,10 +246,10 @@ class Runner:
             self._store.remove(leg)
             raise H248Error(510, f"no usable port in realm {leg.request.realm}")
         wanted = leg.request.fingerprint_hash
-        fingerprint = None if wanted is None else (wanted.lower(), self._fingerprints[wanted.lower()])
-        run.replies.append(
-            add_reply(AddResult(leg.name, leg.place.advertised, leg.place.port, fingerprint), leg.request)
-        )
+        fingerprint = None if wanted is None else (wanted.lower(), leg.fingerprints[wanted.lower()])
+        place = leg.place
+        result = AddResult(leg.name, place.advertised, place.port, fingerprint, leg.path)
+        run.replies.append(add_reply(result, leg.request))
 
     def _modify(self, run: _Run, command: Command, now: float) -> None:
         for leg in self._named(run, command.termination):
@@ -281,6 +279,9 @@ class Runner:
             found = packages.PACKAGE_IDS if "packages" in items else None
             run.replies.append(Command("AuditValue", ROOT, packages=found))
             return
+        if action.context == ALL_CONTEXTS and command.termination.upper() == ROOT:
+            self._list_contexts(run)
+            return
         legs = self._matching(run, action, command)
         if not command.wildcard and not items and len(legs) * _AUDIT_OCTETS > self._message:
             raise H248Error(533, f"{len(legs)} terminations; audit them by context")
@@ -295,6 +296,16 @@ class Runner:
         run.finish = finish
         for leg in run.waiting.values():
             self._media.count(leg)
+
+    def _list_contexts(self, run: _Run) -> None:
+        """Name every context (RFC 3525 7.2.5)."""
+        if len(self._store.contexts) * _CONTEXT_OCTETS > self._message:
+            raise H248Error(533, f"{len(self._store.contexts)} contexts; audit them by number")
+        for action in audit_contexts_reply(self._store.contexts):
+            if action.context == ALL_CONTEXTS:
+                run.replies += action.commands
+            else:
+                run.spread[action.context] = list(action.commands)
 
     def _answer(self, run: _Run, action: Action, command: Command, leg: Leg, reply: Command) -> None:
         """File the reply for one termination; a wildcarded response (``W-``) is one reply for all of them."""
@@ -345,7 +356,9 @@ def _described(leg: Leg, items: set[str], now: float) -> Command:
     if "media" in items and asked.media is not None:
         kind, formats = PROTOS[request.proto]
         place = leg.place
-        local = Body(kind, request.proto, formats, request.family, place.advertised, place.port, request.setup)
+        local = Body(
+            kind, request.proto, formats, request.family, place.advertised, place.port, request.setup, path=leg.path
+        )
         stream = asked.media.streams[0]
         media = Media((Stream(1, stream.control, write_body(local), stream.remote),))
     if "events" in items:

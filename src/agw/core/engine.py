@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from agw.core import events
+from agw.core import events, orders, snapshot
 from agw.core.association import Association, State
 from agw.core.commands import Runner
 from agw.core.events import Command, Event, Log
+from agw.core.identities import IdentityBook, Known
 from agw.core.media import MediaControl
 from agw.core.model import Leg, Store
 from agw.core.plan import PortAllocator
@@ -36,7 +37,8 @@ from imswire.h248.transaction import (
 
 
 class AgwEngine:
-    """One media gateway. ``mid`` is its message identifier; ``fingerprints`` are those of its certificate by hash.
+    """One media gateway. ``mid`` is its message identifier; ``fingerprints`` are those of its certificate (number 0)
+    by hash; :class:`agw.core.events.Identities` brings others.
 
     ``worker`` of ``workers`` selects its slice of each realm's ports. ``first_tid`` is the first transaction id it
     uses; a restarted gateway should not begin where the old one did.
@@ -61,12 +63,14 @@ class AgwEngine:
         self._layer = self._new_layer(reliable=True)
         self.ports = PortAllocator(settings.realm, worker, workers)
         emit = self._out.append
-        self._media = MediaControl(mid, self.store, self.ports, emit, self._notify, tracing=tracing)
+        self._identities = IdentityBook(Known(0, fingerprints))
+        self._media = MediaControl(
+            mid, self.store, self.ports, self._identities, settings, emit, self._notify, tracing=tracing
+        )
         self._runner = Runner(
             self.store,
             self._media,
             self._reply,
-            fingerprints=fingerprints,
             contexts=settings.limits.sessions,
             queue=settings.limits.transactions,
             message=settings.limits.message,
@@ -110,6 +114,9 @@ class AgwEngine:
                 self._association.down(event.reason, now)
             case events.Drain():
                 self._drain(now)
+            case events.Identities():
+                for number in self._identities.replace(event.default, event.realms):
+                    self._out.append(orders.ForgetIdentity(0, number))
             case _:
                 leg = self._media.report(event, now)
                 if leg is not None:
@@ -123,14 +130,29 @@ class AgwEngine:
         if self._association.expire(now):
             self._out.append(Log("warning", "released without controller", {"contexts": len(self.store.contexts)}))
             self._release_all()
+        self._media.expire(now)
         if self._drain_at is not None and self._drain_at <= now:
             self._drain_at = None
             self._release_all()
         return self._flush()
 
     def next_timer(self) -> float | None:
-        due = [t for t in (self._layer.next_timer(), self._association.next_timer(), self._drain_at) if t is not None]
-        return min(due) if due else None
+        timers = (
+            self._layer.next_timer(),
+            self._association.next_timer(),
+            self._media.next_timer(),
+            self._drain_at,
+        )
+        return min((time for time in timers if time is not None), default=None)
+
+    def snapshot(self, now: float, limit: int = 1_000, facts: snapshot.Facts = snapshot.no_facts) -> snapshot.Row:
+        """What there is, in plain values; ``facts`` adds what only the sockets know (:mod:`agw.core.snapshot`)."""
+        return {
+            "gateway": self.mid,
+            "in_service": self.serving,
+            "total": len(self.store.contexts),
+            "contexts": snapshot.contexts(self.store, now, limit, facts),
+        }
 
     # --- H.248 ---
 

@@ -1,7 +1,10 @@
 """Events and commands of the AGW engine beyond the executor's (:mod:`agw.core.orders`): control link, traces, logs."""
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
+from agw.core.identities import Known
 from agw.core.orders import Order, Report
 from imswire.h248.model import Message
 
@@ -42,7 +45,14 @@ class Drain(Struct, frozen=True):
     """Leave service: let sessions end, then announce the end to the controller and exit."""
 
 
-Event = Report | Start | ControlUp | ControlDown | FromController | BadFromController | Drain
+class Identities(Struct, frozen=True):
+    """New terminations announce these certificates: ``default`` in every realm that ``realms`` does not name."""
+
+    default: Known
+    realms: Mapping[str, Known] = {}
+
+
+Event = Report | Start | ControlUp | ControlDown | FromController | BadFromController | Drain | Identities
 
 
 # --- commands -------------------------------------------------------------------------------------------------------

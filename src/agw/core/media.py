@@ -6,13 +6,20 @@ TS 23.334 5.16), start TLS when its role is known, join the legs when both are o
 is verified, so no plaintext passes before the peer is known.
 """
 
+import ipaddress
 from collections.abc import Callable
 
+from msgspec.structs import replace as changed
+
 from agw.core import orders
-from agw.core.events import Command, Log, Trace
+from agw.core.events import Command
+from agw.core.identities import IdentityBook
 from agw.core.model import Context, Leg, Store, Tcp, Tls
 from agw.core.orders import Report
-from agw.core.plan import PortAllocator, check_mode, relay_of, same_address
+from agw.core.plan import PortAllocator, check_pair, check_request, same_address
+from agw.core.record import Record, address_text
+from agw.core.waits import Waits
+from agw.settings import Settings
 from imswire.h248.errors import H248Error
 from imswire.h248.iq import MediaFailure, StreamChange, StreamRequest
 
@@ -28,45 +35,85 @@ class MediaControl:
         gateway: str,
         store: Store,
         ports: PortAllocator,
+        identities: IdentityBook,
+        settings: Settings,
         emit: Callable[[Command], None],
         notify: Callable[[Leg, MediaFailure, float], None],
         *,
         tracing: bool = False,
     ) -> None:
-        self._gateway = gateway
         self._store = store
         self._ports = ports
+        self._identities = identities
+        self._realms = settings.realm
+        self._key_log = tuple(ipaddress.ip_network(text) for text in settings.tls.key_log_peers)
         self._emit = emit
         self._notify = notify
-        self._tracing = tracing
+        self._record = Record(gateway, emit, tracing=tracing)
+        self._held = Waits(settings.timers.syn_held)
+        """Legs whose SYNs meet silence."""
+        self._joining = Waits(settings.timers.join)
+        """Contexts of which one side is up."""
 
     # --- what the controller orders ---
 
     def add(self, context: Context, request: StreamRequest, now: float) -> Leg:
         """Begin a termination; its Listening or ListenFailed report follows. Raises :class:`H248Error`."""
-        check_mode(request.tcp_mode)
+        realm = self._realms.get(request.realm)
+        check_request(request, realm)
         for leg in context.legs:
-            relay_of(request.tcp_mode, leg.request.tls, request.tls)
+            check_pair(leg.request, request)
+        identity = self._identities.current(request.realm)
+        wanted = request.fingerprint_hash
+        if wanted is not None and wanted.lower() not in identity.fingerprints:
+            raise H248Error(449, f"fingerprint hash cannot be {wanted[:40]}")
         place = self._ports.take(request.realm, request.family, request.local_address, request.local_port, now)
         leg = self._store.new_leg(context, request, place, now)
+        leg.identity, leg.fingerprints = identity.number, identity.fingerprints
+        self._identities.take(leg.identity)
+        if request.tls and realm is not None and realm.certificate_per_session:
+            self._emit(orders.MakeIdentity(leg.id))
+        if leg.held:
+            self._held.begin(leg.id, now)
         self._listen(leg)
         return leg
 
     def modify(self, leg: Leg, change: StreamChange, now: float) -> None:
-        """Apply a Modify and whatever follows from it. Raises :class:`H248Error`, then nothing has changed."""
+        """Apply a Modify; :meth:`advance` orders what follows. Raises :class:`H248Error`, then nothing has changed."""
         request = change.applied(leg.request)
-        check_mode(request.tcp_mode)
+        check_request(request, self._realms.get(request.realm))
+        if leg.other is not None:
+            check_pair(leg.other.request, request)
         before = leg.request
         leg.request = request
+        if not leg.held:
+            self._held.end(leg.id)
+        if change.reconnect:
+            self._reconnect(leg.context)
+            return
         if leg.tcp is Tcp.UP and leg.incoming and not leg.context.relaying:
             self._recheck_source(leg)
-        elif leg.tcp is Tcp.WAITING:
+        elif leg.tcp is Tcp.WAITING and not leg.context.failed:
             self._adjust_listening(leg)
         new = request.remote.fingerprints if request.remote else ()
         old = before.remote.fingerprints if before.remote else ()
         if new and new != old and leg.tls in (Tls.HANDSHAKE, Tls.VERIFY):
             self._emit(orders.SetFingerprints(leg.id, new))
-        self.advance(leg.context, now)
+
+    def _reconnect(self, context: Context) -> None:
+        """End the connections of a context in order; it is then as after its Adds, with what was signalled since."""
+        legs = [leg for leg in context.legs if not leg.releasing]
+        for leg in legs:
+            self._emit(orders.Release(self._store.renew(leg)))
+        context.relaying, context.relayed, context.failed = False, None, ""
+        self._joining.end(context.id)
+        for leg in legs:
+            self._record.trace(
+                leg, "tcp", what="closed", peer=address_text(leg.peer), text="a new connection was ordered"
+            )
+            leg.tcp, leg.listening = Tcp.WAITING, False
+            leg.forget_connection()
+            self._adjust_listening(leg)
 
     def release(self, leg: Leg) -> None:
         """End a termination; its Released report follows."""
@@ -77,6 +124,28 @@ class MediaControl:
     def count(self, leg: Leg) -> None:
         """Ask for the counters of a termination; its Counted report follows."""
         self._emit(orders.Count(leg.id))
+
+    # --- time ---
+
+    def next_timer(self) -> float | None:
+        return min((t for t in (self._held.next_timer(), self._joining.next_timer()) if t is not None), default=None)
+
+    def expire(self, now: float) -> None:
+        """Give up what has waited too long."""
+        for number in self._held.due(now):
+            leg = self._store.legs.get(number)
+            if leg is not None and leg.held and leg.tcp is Tcp.WAITING and not leg.context.failed:
+                wait = f"no remote address within {self._held.seconds:g} s"
+                self._fail(leg, MediaFailure("tcp-failed", wait), now)
+        for number in self._joining.due(now):
+            context = self._store.contexts.get(number)
+            if context is None or context.failed or context.relaying:
+                continue
+            late = next((leg for leg in context.legs if not leg.ready), None) or next(iter(context.legs), None)
+            if late is not None:
+                tls = late.tcp is Tcp.UP and late.tls is not Tls.OPEN
+                text = f"{'TLS' if tls else 'connection'} not up {self._joining.seconds:g} s after the first connection"
+                self._fail(late, MediaFailure("tls-failed" if tls else "tcp-failed", text), now)
 
     # --- listening ---
 
@@ -99,11 +168,13 @@ class MediaControl:
         allowed = leg.filter
         if allowed.kind != "source" or allowed.admits(*leg.peer):
             return
-        self._log("warning", "connection from another address than signalled", leg, peer=_text(leg.peer))
-        self._trace(leg, "tcp", what="refused", peer=_text(leg.peer))
+        self._record.log("warning", "connection from another address than signalled", leg, peer=address_text(leg.peer))
+        self._record.trace(leg, "tcp", what="refused", peer=address_text(leg.peer))
         self._emit(orders.Drop(leg.id))
-        leg.tcp, leg.incoming = Tcp.WAITING, False
-        leg.tls = Tls.NONE if leg.request.tls else Tls.OPEN
+        leg.tcp = Tcp.WAITING
+        leg.forget_connection()
+        if not any(each.tcp is Tcp.UP for each in leg.context.legs):
+            self._joining.end(leg.context.id)
         self._adjust_listening(leg)
 
     # --- progress ---
@@ -123,10 +194,22 @@ class MediaControl:
         self._dial_if_due(a, b)
         self._dial_if_due(b, a)
         if a.ready and b.ready:
-            first, second = (b, a) if b.request.tls and not a.request.tls else (a, b)
-            context.relaying, context.relayed, context.relay_since = True, (first.id, second.id), now
-            watched = [leg.request.inactivity for leg in (a, b) if leg.request.notify and leg.request.inactivity]
-            self._emit(orders.StartRelay(first.id, second.id, float(min(watched)) if watched else None))
+            self._join(*((b, a) if b.request.tls and not a.request.tls else (a, b)), now)
+
+    def _join(self, first: Leg, second: Leg, now: float) -> None:
+        rewrite = None
+        # The session id that the answerer's path brings comes with the answer, so one side may still lack its own.
+        if first.request.local_session is not None or second.request.local_session is not None:
+            there, back = first.swap_to(second), second.swap_to(first)
+            if there is None or back is None:
+                return  # the paths of the answer are still to come; what was sent early waits
+            rewrite = (there, back)
+        context = first.context
+        self._joining.end(context.id)
+        context.relaying, context.relayed, context.relay_since = True, (first.id, second.id), now
+        watched = [leg.request.inactivity for leg in (first, second) if leg.request.notify and leg.request.inactivity]
+        inactivity = float(min(watched)) if watched else None
+        self._emit(orders.StartRelay(first.id, second.id, inactivity, rewrite))
 
     def _start_tls(self, leg: Leg) -> None:
         role = leg.tls_role
@@ -134,21 +217,33 @@ class MediaControl:
             return
         leg.tls = Tls.HANDSHAKE
         fingerprints = leg.request.remote.fingerprints if leg.request.remote else ()
-        self._trace(leg, "tls", what=f"start-{role}")
-        self._emit(orders.ArmTls(leg.id, "client" if role == "client" else "server", fingerprints or None))
+        self._record.trace(leg, "tls", what=f"start-{role}")
+        log_keys = bool(self._key_log) and any(_within(leg.peer[0], network) for network in self._key_log)
+        if log_keys:
+            self._record.log(
+                "warning", "the secrets of this TLS session are being logged", leg, peer=address_text(leg.peer)
+            )
+        self._emit(
+            orders.ArmTls(
+                leg.id, "client" if role == "client" else "server", fingerprints or None, leg.identity, log_keys
+            )
+        )
 
     def _dial_if_due(self, leg: Leg, other: Leg) -> None:
-        """An incoming connection on one side triggers the outgoing one on the other (TS 23.334 6.2.10.3.1)."""
+        """An incoming connection on one side triggers the outgoing one on the other (TS 23.334 6.2.10.3.1).
+
+        Where both sides are to be active, and in merge mode (5.16.2.3), nothing has to be waited for.
+        """
         if leg.tcp is not Tcp.WAITING or not leg.may_dial or leg.request.remote is None:
             return
         triggered = other.tcp is Tcp.UP and other.incoming
         both_active = leg.request.setup == "active" and other.request.setup == "active"
-        if not (triggered or both_active):
+        if not (triggered or both_active or leg.request.tcp_mode == "merge"):
             return
         leg.tcp = Tcp.DIALLING
         leg.listening = False
         leg.peer = (leg.request.remote.address, leg.request.remote.port)
-        self._trace(leg, "tcp", what="dialling", peer=_text(leg.peer))
+        self._record.trace(leg, "tcp", what="dialling", peer=address_text(leg.peer))
         self._emit(orders.Dial(leg.id, leg.place.address, leg.place.port, *leg.peer))
 
     # --- what the executor reports ---
@@ -157,7 +252,11 @@ class MediaControl:
         """Take one report; returns its leg, unless the report is only for the record."""
         leg = self._store.legs.get(report.leg)
         if leg is None:
-            if isinstance(report, (orders.Listening, orders.Accepted, orders.Connected)):
+            if isinstance(report, orders.Released) and report.leg in self._store.former:
+                self._on_replaced(report, now)
+            elif isinstance(report, orders.IdentityMade):
+                self._emit(orders.ForgetIdentity(report.leg, report.identity))
+            elif isinstance(report, (orders.Listening, orders.Accepted, orders.Connected)):
                 self._emit(orders.Release(report.leg))
             return None
         match report:
@@ -165,39 +264,49 @@ class MediaControl:
                 self._on_listening(leg, report, now)
             case orders.ListenFailed():
                 self._on_listen_failed(leg, report, now)
+            case orders.IdentityMade():
+                self._give_identity_back(leg)
+                leg.identity, leg.fingerprints = report.identity, dict(report.fingerprints)
+                self._identities.take(leg.identity)
             case orders.SynHeld():
-                self._trace(leg, "tcp", what="syn-held", count=report.count)
+                leg.syns = report.count
+                self._record.trace(leg, "tcp", what="syn-held", count=report.count)
             case orders.Accepted():
                 self._on_accepted(leg, report, now)
             case orders.Connected():
+                if leg.tcp is not Tcp.DIALLING:
+                    self._emit(orders.Drop(leg.id))
+                    return leg
                 leg.tcp = Tcp.UP
-                self._trace(leg, "tcp", what="connected", peer=_text(leg.peer))
+                self._record.trace(leg, "tcp", what="connected", peer=address_text(leg.peer))
+                self._joining.begin(leg.context.id, now)
                 self.advance(leg.context, now)
             case orders.DialFailed():
                 leg.tcp = Tcp.DOWN
-                self._trace(leg, "tcp", what="failed", peer=_text(leg.peer), text=report.text)
-                self._fail(leg, MediaFailure("tcp-failed", f"{_text(leg.peer)}: {report.text}"), now)
+                self._record.trace(leg, "tcp", what="failed", peer=address_text(leg.peer), text=report.text)
+                self._fail(leg, MediaFailure("tcp-failed", f"{address_text(leg.peer)}: {report.text}"), now)
             case orders.HandshakeDone():
                 leg.tls = Tls.VERIFY
-                self._trace(leg, "tls", what="handshake", version=report.version, cipher=report.cipher)
-                self._trace(leg, "verify", what="pending", hash="", expected="", seen="", subject="")
+                leg.tls_version, leg.cipher = report.version, report.cipher
+                self._record.trace(leg, "tls", what="handshake", version=report.version, cipher=report.cipher)
+                self._record.trace(leg, "verify", what="pending", hash="", expected="", seen="", subject="")
             case orders.TlsOpen():
                 self._on_open(leg, report, now)
             case orders.VerifyFailed():
                 self._on_verify_failed(leg, report, now)
             case orders.TlsFailed():
                 leg.tcp, leg.tls = Tcp.DOWN, Tls.FAILED
-                self._trace(leg, "tls", what="alert", text=report.text)
+                self._record.trace(leg, "tls", what="alert", text=report.text)
                 self._fail(leg, MediaFailure("tls-failed", report.text), now)
             case orders.HalfClosed():
-                self._trace(leg, "tcp", what="half-closed", peer=_text(leg.peer))
+                self._record.trace(leg, "tcp", what="half-closed", peer=address_text(leg.peer))
             case orders.RelayEnded():
                 self._on_relay_ended(leg, report, now)
             case orders.Inactive():
                 if leg.request.notify and leg.request.inactivity is not None:
                     self._notify(leg, MediaFailure("inactive", f"no octets for {report.seconds:g} s"), now)
             case orders.Released() | orders.Counted():
-                leg.received, leg.sent = report.received, report.sent
+                leg.received, leg.sent = leg.before[0] + report.received, leg.before[1] + report.sent
                 if isinstance(report, orders.Released):
                     self._on_released(leg, now)
         return leg
@@ -208,9 +317,8 @@ class MediaControl:
         if first:
             leg.tcp = Tcp.WAITING
             if leg.place.port != report.port:
-                place = leg.place
-                leg.place = type(place)(place.realm, place.address, place.advertised, report.port, place.family)
-            self._trace(leg, "tcp", what="listening", filter=leg.filter.kind)
+                leg.place = changed(leg.place, port=report.port)
+            self._record.trace(leg, "tcp", what="listening", filter=leg.filter.kind)
             if leg.request.setup == "active":
                 self._adjust_listening(leg)
         self.advance(leg.context, now)
@@ -239,16 +347,18 @@ class MediaControl:
             self._emit(orders.Drop(leg.id))
             return
         leg.tcp, leg.incoming = Tcp.UP, True
-        self._trace(leg, "tcp", what="accepted", peer=_text(leg.peer))
+        self._record.trace(leg, "tcp", what="accepted", peer=address_text(leg.peer))
+        self._joining.begin(leg.context.id, now)
         self._recheck_source(leg)
         self.advance(leg.context, now)
 
     def _on_open(self, leg: Leg, report: orders.TlsOpen, now: float) -> None:
         if leg.tls is Tls.HANDSHAKE:
-            self._trace(leg, "tls", what="handshake", version=report.version, cipher=report.cipher)
+            self._record.trace(leg, "tls", what="handshake", version=report.version, cipher=report.cipher)
         leg.tls = Tls.OPEN
+        leg.tls_version, leg.cipher, leg.verified = report.version, report.cipher, report.hash
         seen = report.seen.hex(":").upper()
-        self._trace(leg, "verify", what="verified", hash=report.hash, expected=seen, seen=seen, subject="")
+        self._record.trace(leg, "verify", what="verified", hash=report.hash, expected=seen, seen=seen, subject="")
         self.advance(leg.context, now)
 
     def _on_verify_failed(self, leg: Leg, report: orders.VerifyFailed, now: float) -> None:
@@ -257,8 +367,8 @@ class MediaControl:
         expected = ", ".join(f"{name} {octets.hex(':').upper()}" for octets in report.expected)
         seen = f"{name} {report.seen.hex(':').upper()}" if report.seen else ""
         fields: dict[str, object] = {"hash": report.hash, "expected": expected, "seen": seen, "subject": report.subject}
-        self._trace(leg, "verify", what=report.what, **fields)
-        self._log("error", "the peer is not the one that was signalled", leg, what=report.what, **fields)
+        self._record.trace(leg, "verify", what=report.what, **fields)
+        self._record.log("error", "the peer is not the one that was signalled", leg, what=report.what, **fields)
         self._fail(leg, MediaFailure("fingerprint-mismatch", report.text, expected, seen), now)
 
     def _on_relay_ended(self, leg: Leg, report: orders.RelayEnded, now: float) -> None:
@@ -266,8 +376,10 @@ class MediaControl:
         for each in context.legs:
             each.tcp = Tcp.DOWN
         context.relaying = False
-        context.failed = True
-        self._trace(leg, "tcp", what="closed" if report.orderly else "failed", peer=_text(leg.peer), text=report.text)
+        context.failed = "remote-closed"
+        self._record.trace(
+            leg, "tcp", what="closed" if report.orderly else "failed", peer=address_text(leg.peer), text=report.text
+        )
         self._notify(leg, MediaFailure("remote-closed", report.text), now)
 
     def _on_released(self, leg: Leg, now: float) -> None:
@@ -277,49 +389,47 @@ class MediaControl:
         if other is not None:
             # The survivor keeps its counters; nothing can be joined to it any more.
             context.relaying = False
-            context.failed = context.failed or context.relayed is not None
-        if self._tracing and context.relayed is not None and leg.id == context.relayed[0]:
-            self._trace(leg, "bytes", a_to_c=leg.received, c_to_a=leg.sent, seconds=round(now - context.relay_since, 3))
+            context.failed = context.failed or ("released" if context.relayed is not None else "")
+        if self._record.tracing and context.relayed is not None and leg.id == context.relayed[0]:
+            received, sent = leg.received - leg.before[0], leg.sent - leg.before[1]
+            self._record.trace(leg, "bytes", a_to_c=received, c_to_a=sent, seconds=round(now - context.relay_since, 3))
+        self._held.end(leg.id)
+        self._joining.end(context.id)
+        self._give_identity_back(leg)
         self._store.remove(leg)
 
+    def _on_replaced(self, report: orders.Released, now: float) -> None:
+        """The last word about a connection that was replaced: its octets count for the termination."""
+        former = self._store.former.pop(report.leg)
+        leg = former.leg
+        leg.before = (leg.before[0] + report.received, leg.before[1] + report.sent)
+        leg.received, leg.sent = leg.before
+        if former.since is not None:
+            seconds = round(now - former.since, 3)
+            self._record.trace(leg, "bytes", a_to_c=report.received, c_to_a=report.sent, seconds=seconds)
+
+    def _give_identity_back(self, leg: Leg) -> None:
+        if self._identities.give_back(leg.identity):
+            self._emit(orders.ForgetIdentity(leg.id, leg.identity))
+
     def _fail(self, leg: Leg, failure: MediaFailure, now: float) -> None:
-        """One leg failed: the other one is closed too, and the controller is told."""
-        other = leg.other
-        leg.context.failed = True
-        if other is not None and not other.releasing:
-            if other.listening:
-                other.listening = False
-                self._emit(orders.StopListening(other.id))
-            elif other.tcp in (Tcp.UP, Tcp.DIALLING):
-                other.tcp = Tcp.DOWN
-                self._emit(orders.Drop(other.id))
+        """One leg failed: both are closed, and the controller is told."""
+        context = leg.context
+        context.failed = failure.kind
+        self._joining.end(context.id)
+        for each in context.legs:
+            if each.releasing:
+                continue
+            if each.listening:
+                each.listening = False
+                self._emit(orders.StopListening(each.id))
+            elif each.tcp in (Tcp.UP, Tcp.DIALLING):
+                self._emit(orders.Drop(each.id))
+                each.tcp = Tcp.DOWN
         if failure.kind != "fingerprint-mismatch":
-            self._log("warning", "media failed", leg, kind=failure.kind, text=failure.text)
+            self._record.log("warning", "media failed", leg, kind=failure.kind, text=failure.text)
         self._notify(leg, failure, now)
 
-    # --- for the record ---
 
-    def _trace(self, leg: Leg, kind: str, **fields: object) -> None:
-        if not self._tracing:
-            return
-        self._emit(
-            Trace(
-                kind,
-                {
-                    "gateway": self._gateway,
-                    "context": leg.context.id,
-                    "termination": leg.name,
-                    "realm": leg.request.realm,
-                    "local": _text((leg.place.advertised, leg.place.port)),
-                    **fields,
-                },
-            )
-        )
-
-    def _log(self, level: str, event: str, leg: Leg, **fields: object) -> None:
-        self._emit(Log(level, event, {"context": leg.context.id, "termination": leg.name, **fields}))
-
-
-def _text(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _within(address: str, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
+    return ipaddress.ip_address(address) in network

@@ -1,10 +1,13 @@
 """What a media gateway holds: contexts of terminations (RFC 3525 6), each termination with one TCP or TLS leg."""
 
+from collections.abc import Mapping
 from enum import Enum, auto
 
-from agw.core.orders import CLOSED, OPEN, SynFilter
-from agw.core.plan import Place, same_address
-from imswire.h248.iq import StreamRequest
+from msgspec import Struct
+
+from agw.core.orders import CLOSED, OPEN, PathSwap, SynFilter
+from agw.core.plan import Place, network_of, same_address
+from imswire.h248.iq import StreamRequest, session_path
 
 _ANY_PORTS = (0, 9)
 """Remote ports that name none: the active party puts 9 (discard) into its SDP (RFC 4145 4.1)."""
@@ -37,11 +40,16 @@ class Tls(Enum):
 
 
 class Leg:
-    """One termination. ``incoming`` tells that the peer made the connection."""
+    """One termination. ``id`` names its connection: it changes when the controller orders a new one. ``incoming`` tells
+    that the peer made the connection. ``identity`` and ``fingerprints`` are of the certificate that was announced."""
 
     __slots__ = (
+        "before",
+        "cipher",
         "context",
+        "fingerprints",
         "id",
+        "identity",
         "incoming",
         "listening",
         "name",
@@ -52,9 +60,12 @@ class Leg:
         "request",
         "sent",
         "since",
+        "syns",
         "tcp",
         "tls",
+        "tls_version",
         "tried",
+        "verified",
     )
 
     def __init__(
@@ -66,15 +77,25 @@ class Leg:
         self.request = request
         self.place = place
         self.since = now
-        self.tcp = Tcp.STARTING
-        self.tls = Tls.NONE if request.tls else Tls.OPEN
-        self.listening = False
-        self.incoming = False
+        self.identity = 0
+        self.fingerprints: Mapping[str, bytes] = {}
         self.releasing = False
         self.tried = 0
-        self.peer: tuple[str, int] = ("", 0)
+        self.before = (0, 0)
+        """Octets received and sent on connections of this termination that were replaced."""
         self.received = 0
         self.sent = 0
+        self.syns = 0
+        self.tcp = Tcp.STARTING
+        self.listening = False
+        self.forget_connection()
+
+    def forget_connection(self) -> None:
+        """As before anything was connected."""
+        self.incoming = False
+        self.peer: tuple[str, int] = ("", 0)
+        self.tls = Tls.NONE if self.request.tls else Tls.OPEN
+        self.tls_version = self.cipher = self.verified = ""
 
     @property
     def ready(self) -> bool:
@@ -91,17 +112,33 @@ class Leg:
 
     @property
     def filter(self) -> SynFilter:
-        """Which SYNs are to be answered, by what was signalled so far (TR 29.828 5.2.1.2.2 steps 11 and 13)."""
-        request = self.request
-        if request.setup == "holdconn":
+        """Which SYNs are to be answered, by what was signalled so far (TR 29.828 5.2.1.2.2 steps 11 and 13).
+
+        An explicit mask or port range takes the place of the signalled address or port. With ``latch`` the signalled
+        address means nothing: the peer is behind a NAT, and the first one that connects is taken.
+        """
+        request, remote = self.request, self.request.remote
+        if request.setup == "holdconn" or self.held:
             return CLOSED
-        if request.remote is None:
-            return CLOSED if request.ignore_syn else OPEN
         if request.source_filter == "off":
             return OPEN
-        port = request.remote.port
-        use_port = request.source_filter == "address-and-port" and port not in _ANY_PORTS
-        return SynFilter("source", same_address(request.remote.address), port if use_port else None)
+        signalled = None if request.latch else remote
+        address, prefix, first, last = "", None, None, None
+        if request.source_mask is not None:
+            address, prefix = network_of(request.source_mask)
+        elif signalled is not None:
+            address = same_address(signalled.address)
+        if request.source_filter == "address-and-port":
+            if request.source_ports is not None:
+                first, last = request.source_ports
+            elif signalled is not None and signalled.port not in _ANY_PORTS:
+                first = signalled.port
+        return SynFilter("source", address, first, last, prefix) if address or first else OPEN
+
+    @property
+    def held(self) -> bool:
+        """SYNs meet silence until the remote address is known."""
+        return self.request.ignore_syn and self.request.remote is None
 
     @property
     def may_accept(self) -> bool:
@@ -110,11 +147,11 @@ class Leg:
 
     @property
     def may_dial(self) -> bool:
-        """The signalled role and the remote address let this side connect."""
+        """The signalled role and the remote address let this side connect; in merge mode only where it is to."""
         request = self.request
         return (
             request.setup not in ("passive", "holdconn")
-            and request.tcp_mode == "proxy"
+            and (request.tcp_mode == "proxy" or request.setup == "active")
             and request.remote is not None
             and request.remote.port not in _ANY_PORTS
         )
@@ -124,30 +161,66 @@ class Leg:
         """``client``, ``server``, or None while it is not known.
 
         The side that was connected to is the server; the side that dialled is the client, but speaks only when it was
-        told to (flow step 16: ``TLS=active``). An explicit order wins, for BFCP has its own rule (RFC 8856 8).
+        told to (flow step 16: ``TLS=active``). An ordered role wins over the direction (RFC 8856 8): a server waits for
+        the peer's ClientHello whoever connected, a client speaks when it is told to.
         """
         start = self.request.start_tls
+        if self.request.tls_role is not None:
+            return "server" if self.request.tls_role == "server" else ("client" if start else None)
         if start:
             return "client"
         if self.incoming or start is False:
             return "server"
         return None
 
+    @property
+    def path(self) -> str | None:
+        """The MSRP URI by which the peer addresses this gateway; None where messages are not looked at."""
+        request, place = self.request, self.place
+        if request.local_session is None:
+            return None
+        return session_path(request.proto, request.local_session, place.advertised, place.port)
+
+    def swap_to(self, other: "Leg") -> PathSwap | None:
+        """How the paths of messages from this leg's peer are replaced; None while something is not known."""
+        remote, own, session = other.request.remote, self.path, self.request.local_session
+        theirs = other.path
+        if remote is None or remote.path is None or own is None or theirs is None or session is None:
+            return None
+        return PathSwap(session, own, remote.path, theirs)
+
 
 class Context:
     """One context: the two terminations of an m-line. ``relaying`` from the moment that its legs are joined."""
 
-    __slots__ = ("failed", "id", "legs", "relay_since", "relayed", "relaying")
+    __slots__ = ("failed", "id", "legs", "relay_since", "relayed", "relaying", "since")
 
-    def __init__(self, id: int) -> None:
+    def __init__(self, id: int, now: float = 0.0) -> None:
         self.id = id
+        self.since = now
         self.legs: list[Leg] = []
         self.relaying = False
         self.relayed: tuple[int, int] | None = None
         """The access leg and the core leg that were joined."""
         self.relay_since = 0.0
-        self.failed = False
-        """A failure was reported; nothing new is started here."""
+        self.failed = ""
+        """The kind of the failure that was reported; nothing new is started here."""
+
+    @property
+    def state(self) -> str:
+        """In a word: waiting, connecting, relaying, failed or closed."""
+        if self.relaying:
+            return "relaying"
+        if self.failed:
+            return "closed" if self.failed == "remote-closed" else "failed"
+        return "connecting" if any(leg.tcp in (Tcp.UP, Tcp.DIALLING) for leg in self.legs) else "waiting"
+
+
+class Former(Struct, frozen=True):
+    """A connection that was replaced, until its counters are in; ``since`` where its bytes are to be traced."""
+
+    leg: Leg
+    since: float | None
 
 
 class Store:
@@ -157,16 +230,18 @@ class Store:
         self.contexts: dict[int, Context] = {}
         self.legs: dict[int, Leg] = {}
         self.names: dict[str, Leg] = {}
+        self.former: dict[int, Former] = {}
+        """Replaced connections by their numbers."""
         self._next_context = 0
         self._next_leg = 0
 
-    def new_context(self) -> Context:
+    def new_context(self, now: float = 0.0) -> Context:
         """A context with an identifier that was not in use for as long as possible."""
         while True:
             self._next_context = self._next_context % 0x7FFFFFFF + 1
             if self._next_context not in self.contexts:
                 break
-        context = self.contexts[self._next_context] = Context(self._next_context)
+        context = self.contexts[self._next_context] = Context(self._next_context, now)
         return context
 
     def new_leg(self, context: Context, request: StreamRequest, place: Place, now: float) -> Leg:
@@ -177,6 +252,17 @@ class Store:
         self.legs[leg.id] = leg
         self.names[leg.name.lower()] = leg
         return leg
+
+    def renew(self, leg: Leg) -> int:
+        """Give the termination another connection; the number of the old one, of which one report is still to come."""
+        old = leg.id
+        since = leg.context.relay_since if leg.context.relayed and leg.context.relayed[0] == old else None
+        self.former[old] = Former(leg, since)
+        del self.legs[old]
+        self._next_leg += 1
+        leg.id = self._next_leg
+        self.legs[leg.id] = leg
+        return old
 
     def remove(self, leg: Leg) -> None:
         """Forget a termination; its context goes with the last one (RFC 3525 6.1)."""

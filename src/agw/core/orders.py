@@ -5,6 +5,7 @@ A *leg* is the transport end of one termination; its number is unique within the
 exactly one :class:`Released`, and nothing about a leg is reported after that.
 """
 
+import ipaddress
 from typing import Literal
 
 from msgspec import Struct
@@ -14,17 +15,32 @@ type Fingerprints = tuple[tuple[str, bytes], ...]
 
 
 class SynFilter(Struct, frozen=True):
-    """Which SYNs a listening leg answers: every one, none, or those of one source (``port`` None: any port)."""
+    """Which SYNs a listening leg answers: every one, none, or those of some sources.
+
+    Sources: ``address``, or the network that its first ``prefix`` bits name; "" is any address. ``port``, or the ports
+    from ``port`` to ``last_port``; None is any port.
+    """
 
     kind: Literal["open", "closed", "source"] = "open"
     address: str = ""
     port: int | None = None
+    last_port: int | None = None
+    prefix: int | None = None
 
     def admits(self, address: str, port: int) -> bool:
         """Whether a connection from there may be used."""
         if self.kind != "source":
             return self.kind == "open"
-        return address == self.address and self.port in (None, port)
+        if self.port is not None and not self.port <= port <= (self.last_port or self.port):
+            return False
+        if not self.address or address == self.address:
+            return True
+        if self.prefix is None:
+            return False
+        try:
+            return ipaddress.ip_address(address) in ipaddress.ip_network((self.address, self.prefix), strict=False)
+        except ValueError:
+            return False
 
 
 OPEN = SynFilter("open")
@@ -66,13 +82,29 @@ class Dial(Struct, frozen=True):
     remote_port: int
 
 
+class MakeIdentity(Struct, frozen=True):
+    """Make a certificate for this leg alone; answered by :class:`IdentityMade`."""
+
+    leg: int
+
+
+class ForgetIdentity(Struct, frozen=True):
+    """No leg will use this certificate any more; ``leg`` was the last one that could."""
+
+    leg: int
+    identity: int
+
+
 class ArmTls(Struct, frozen=True):
     """Start TLS on the connected leg. Without ``fingerprints`` the end of the handshake waits for
-    :class:`SetFingerprints`."""
+    :class:`SetFingerprints`. ``identity`` is the certificate to show. ``log_keys``: write the secrets of this TLS
+    session to the key log."""
 
     leg: int
     role: Literal["client", "server"]
     fingerprints: Fingerprints | None
+    identity: int = 0
+    log_keys: bool = False
 
 
 class SetFingerprints(Struct, frozen=True):
@@ -82,15 +114,27 @@ class SetFingerprints(Struct, frozen=True):
     fingerprints: Fingerprints
 
 
+class PathSwap(Struct, frozen=True):
+    """One direction of an application-aware MSRP relay: what comes in is addressed to ``own``, the URI of the gateway
+    on that side, by its ``session`` id; what goes out has these paths instead."""
+
+    session: str
+    own: str
+    to_path: str
+    from_path: str
+
+
 class StartRelay(Struct, frozen=True):
     """Join two open legs; from now on their bytes flow without the engine.
 
     ``inactivity``: seconds without a byte after which both legs are reported (:class:`Inactive`); None: never.
+    ``rewrite``: the paths of MSRP messages from ``a`` and from ``b`` are replaced; None: no octet is looked at.
     """
 
     a: int
     b: int
     inactivity: float | None = None
+    rewrite: tuple[PathSwap, PathSwap] | None = None
 
 
 class Drop(Struct, frozen=True):
@@ -111,7 +155,20 @@ class Count(Struct, frozen=True):
     leg: int
 
 
-Order = Listen | SetFilter | StopListening | Dial | ArmTls | SetFingerprints | StartRelay | Drop | Release | Count
+Order = (
+    Listen
+    | SetFilter
+    | StopListening
+    | Dial
+    | MakeIdentity
+    | ForgetIdentity
+    | ArmTls
+    | SetFingerprints
+    | StartRelay
+    | Drop
+    | Release
+    | Count
+)
 
 
 # --- reports --------------------------------------------------------------------------------------------------------
@@ -130,6 +187,14 @@ class ListenFailed(Struct, frozen=True):
     leg: int
     in_use: bool
     text: str
+
+
+class IdentityMade(Struct, frozen=True):
+    """The certificate that was asked for, with its fingerprints by every supported hash."""
+
+    leg: int
+    identity: int
+    fingerprints: Fingerprints
 
 
 class SynHeld(Struct, frozen=True):
@@ -242,6 +307,7 @@ class Counted(Struct, frozen=True):
 Report = (
     Listening
     | ListenFailed
+    | IdentityMade
     | SynHeld
     | Accepted
     | Connected

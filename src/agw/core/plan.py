@@ -9,26 +9,30 @@ from msgspec import Struct
 
 from agw.settings import RealmSettings, port_slice
 from imswire.h248.errors import H248Error
+from imswire.h248.iq import StreamRequest
 
 RELAYS: dict[tuple[str, str, str], str] = {
     ("proxy", "tls", "tcp"): "terminate TLS on the first leg",
     ("proxy", "tcp", "tls"): "terminate TLS on the second leg",
     ("proxy", "tcp", "tcp"): "splice",
     ("proxy", "tls", "tls"): "terminate TLS on both legs",
-    ("merge", "tls", "tcp"): "terminate TLS on the first leg; both peers connect",
-    ("merge", "tcp", "tls"): "terminate TLS on the second leg; both peers connect",
-    ("merge", "tcp", "tcp"): "splice; both peers connect",
-    ("merge", "tls", "tls"): "terminate TLS on both legs; both peers connect",
+    ("merge", "tls", "tcp"): "terminate TLS on the first leg; no connection triggers another",
+    ("merge", "tcp", "tls"): "terminate TLS on the second leg; no connection triggers another",
+    ("merge", "tcp", "tcp"): "splice; no connection triggers another",
+    ("merge", "tls", "tls"): "terminate TLS on both legs; no connection triggers another",
 }
 """(TCP mode, kind of one leg, kind of the other) -> relay. What is not in the table is refused with 501."""
 
+_REASONS = {
+    "relay": "segments cannot be forwarded unterminated from sockets; order proxy or merge",
+}
 _MODES = {mode for mode, _, _ in RELAYS}
 
 
 def check_mode(mode: str) -> None:
     """Refuse a TCP mode that no relay exists for: raises :class:`H248Error` 501."""
     if mode not in _MODES:
-        raise H248Error(501, f"TCP mode {mode}")
+        raise H248Error(501, f"TCP mode {mode}: {_REASONS.get(mode, 'unknown')}")
 
 
 def relay_of(mode: str, one: bool, other: bool) -> str:
@@ -37,6 +41,39 @@ def relay_of(mode: str, one: bool, other: bool) -> str:
     if relay is None:
         raise H248Error(501, f"TCP mode {mode} between these legs")
     return relay
+
+
+def check_request(request: StreamRequest, realm: RealmSettings | None) -> None:
+    """Refuse what cannot be done for one termination; raises :class:`H248Error` 449 or 501."""
+    check_mode(request.tcp_mode)
+    if request.latch and (realm is None or not realm.latch):
+        raise H248Error(449, f"realm {request.realm[:40]} does not learn remote addresses")
+    version = 6 if request.family == "IP6" else 4
+    if request.remote is not None and _version(request.remote.address) != version:
+        raise H248Error(449, f"remote address {request.remote.address[:60]} is not {request.family}")
+    if request.source_mask is not None and _version(network_of(request.source_mask)[0]) != version:
+        raise H248Error(449, f"source mask {request.source_mask[:60]} is not {request.family}")
+
+
+def check_pair(one: StreamRequest, other: StreamRequest) -> None:
+    """Refuse what cannot be joined; raises :class:`H248Error` 501."""
+    relay_of(other.tcp_mode, one.tls, other.tls)
+
+
+def _version(address: str) -> int:
+    try:
+        return ipaddress.ip_address(address).version
+    except ValueError:
+        return 0
+
+
+def network_of(text: str) -> tuple[str, int]:
+    """``203.0.113.0/24`` -> its address and the length of its prefix; raises :class:`H248Error` 449."""
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise H248Error(449, f"{text[:60]} is no network") from None
+    return str(network.network_address), network.prefixlen
 
 
 def same_address(text: str) -> str:
@@ -89,8 +126,8 @@ class _Ports:
         if not self.system:
             heapq.heappush(self._resting, (now + self._quarantine, port))
 
-    @property
-    def free(self) -> int:
+    def free(self, now: float) -> int:
+        self._wake(now)
         return len(self._fresh)
 
 
@@ -138,6 +175,6 @@ class PortAllocator:
         """The port rests, and may then be used again."""
         self._ports[place.realm, place.address].give_back(place.port, now)
 
-    def free(self, realm: str) -> int:
-        """Ports that could be handed out now, over all addresses of the realm."""
-        return sum(ports.free for (name, _), ports in self._ports.items() if name == realm)
+    def free(self, realm: str, now: float) -> int:
+        """Ports that could be handed out now, over all addresses of the realm; those that rest are not free."""
+        return sum(ports.free(now) for (name, _), ports in self._ports.items() if name == realm)

@@ -10,19 +10,19 @@ import contextlib
 import errno
 import os
 import socket
-import time
 from collections.abc import Callable
-
-from OpenSSL import SSL
 
 from agw.core import orders
 from agw.core.orders import Order, Report
 from agw.settings import LimitSettings, TimerSettings, TlsSettings
 from agw.shell import synfilter
+from agw.shell.aware import AwareEnd
 from agw.shell.gate import TlsGate
+from agw.shell.identities import Identities
 from agw.shell.legs import Counters, LegState, Phase
 from agw.shell.relay import Closer, End, Pump, drain, start
 from agw.shell.watch import Watcher
+from imskit.clock import Clock, SystemClock
 from imskit.logs import get_logger
 
 log = get_logger("agw.executor")
@@ -34,19 +34,20 @@ _ACCEPT_AGAIN = 0.25  # seconds, when out of descriptors
 class Executor:
     """The sockets of one worker.
 
-    ``context`` is the TLS context of media legs (:func:`imskit.tls.media_context`); ``report`` takes the reports, in
-    order.
+    ``identities`` are the certificates of media legs; ``report`` takes the reports, in order; ``clock`` is that of
+    every time limit here.
     """
 
     def __init__(
         self,
-        context: SSL.Context,
+        identities: Identities,
         report: Callable[[Report], None],
         *,
         loop: asyncio.AbstractEventLoop,
         tls: TlsSettings,
         limits: LimitSettings,
         timers: TimerSettings,
+        clock: Clock | None = None,
     ) -> None:
         self._report = report
         self._loop = loop
@@ -54,13 +55,19 @@ class Executor:
         self._pump = Pump(loop, self, limits.pending)
         self._legs: dict[int, LegState] = {}
         self.counters = Counters()
-        self._watcher = Watcher(loop, timers, report, self._too_late, self)
-        self._gate = TlsGate(context, tls, limits.half_open, self._watcher, self.counters, report, self._close_orderly)
+        self._identities = identities
+        self._clock = clock or SystemClock(loop)
+        self._watcher = Watcher(loop, timers, report, self._too_late, self, self._clock)
+        self._gate = TlsGate(
+            identities, tls, limits.half_open, self._watcher, self.counters, report, self._close_orderly
+        )
         self._carry: dict[type, Callable[..., None]] = {
             orders.Listen: self._listen,
             orders.SetFilter: self._set_filter,
             orders.StopListening: self._stop_listening,
             orders.Dial: self._dial,
+            orders.MakeIdentity: self._make_identity,
+            orders.ForgetIdentity: self._forget_identity,
             orders.ArmTls: self._arm_tls,
             orders.SetFingerprints: self._set_fingerprints,
             orders.StartRelay: self._start_relay,
@@ -83,6 +90,23 @@ class Executor:
         """The relay end of a leg, for those who look at it closely."""
         state = self._legs.get(leg)
         return state.end if state is not None else None
+
+    def idle_of(self, leg: int) -> float | None:
+        """Seconds since the relay of a leg last moved octets; None where none runs."""
+        end = self.end_of(leg)
+        return self._watcher.idle_of(end) if end is not None else None
+
+    @property
+    def held(self) -> dict[str, int]:
+        """What is held at the moment, by kind: nothing of it may remain when all legs are released."""
+        return {
+            "legs": len(self._legs),
+            "relays": len(self._watcher.relays),
+            "closing": len(self._watcher.closers),
+            "timed": self._watcher.timed,
+            "handshakes": self._gate.running,
+            "queued": self._gate.queued,
+        }
 
     def listener_of(self, leg: int) -> socket.socket | None:
         """The listening socket of a leg."""
@@ -224,6 +248,13 @@ class Executor:
 
     # --- TLS ---
 
+    def _make_identity(self, order: orders.MakeIdentity) -> None:
+        made = self._identities.fresh()
+        self._report(orders.IdentityMade(order.leg, made.number, tuple(made.fingerprints.items())))
+
+    def _forget_identity(self, order: orders.ForgetIdentity) -> None:
+        self._identities.forget(order.identity)
+
     def _arm_tls(self, order: orders.ArmTls) -> None:
         leg = self._legs.get(order.leg)
         if leg is not None:
@@ -237,20 +268,23 @@ class Executor:
     # --- relaying ---
 
     def _start_relay(self, order: orders.StartRelay) -> None:
-        legs = [self._legs.get(order.a), self._legs.get(order.b)]
-        ends = [self._end(leg) for leg in legs if leg is not None and leg.sock is not None]
-        if len(ends) != 2:
+        one, two = self._legs.get(order.a), self._legs.get(order.b)
+        if one is None or two is None or one.sock is None or two.sock is None:
             return  # a leg went away after the order was given; its report is on the way
-        a, b = ends
+        swaps = order.rewrite or (None, None)
+        a, b = self._end(one, swaps[0]), self._end(two, swaps[1])
         self.counters.relays += 1
         self._watcher.add_relay(a, b, order.inactivity)
         start(a, b)
 
-    def _end(self, leg: LegState) -> End:
+    def _end(self, leg: LegState, swap: orders.PathSwap | None) -> End:
         if leg.sock is None:
             raise RuntimeError("a leg without connection cannot be relayed")
         leg.phase = Phase.RELAYING
-        leg.end = End(leg.id, leg.sock, leg.tls, self._pump)
+        if swap is None:
+            leg.end = End(leg.id, leg.sock, leg.tls, self._pump)
+        else:
+            leg.end = AwareEnd(leg.id, leg.sock, leg.tls, self._pump, swap)
         return leg.end
 
     def half_closed(self, end: End) -> None:
@@ -329,7 +363,7 @@ class Executor:
             return
         pending = end.pending if end is not None else None
         # After a failed handshake OpenSSL has written its alert already; closing in order lets the peer read it.
-        closer = Closer(self._pump, sock, tls if opened else None, pending, time.monotonic() + self._timers.linger)
+        closer = Closer(self._pump, sock, tls if opened else None, pending, self._clock.now() + self._timers.linger)
         self._watcher.add_closer(closer)
 
     def _abandon(self, leg: LegState) -> None:

@@ -1,5 +1,7 @@
 """TLS of legs: HANDSHAKE -> VERIFY -> OPEN. Nothing passes before a leg is OPEN (RFC 4975 14.4, RFC 8122 5.1)."""
 
+import logging
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -10,9 +12,13 @@ from OpenSSL.crypto import X509
 from agw.core import orders
 from agw.core.orders import Fingerprints, Report
 from agw.settings import TlsSettings
+from agw.shell.identities import Identities, KeyLog
 from agw.shell.legs import Counters, LegState, Phase
 from agw.shell.watch import Watcher
-from imskit.tls import FingerprintMismatch, peer_leaf, tls_error_text, verify_leaf
+from imskit.logs import get_logger
+from imskit.tls import FingerprintMismatch, peer_leaf, tls_error_text, validity_text, verify_leaf
+
+log = get_logger("agw.gate")
 
 _NO_CERTIFICATE = "peer did not return a certificate"
 _HANDSHAKES = (Phase.HANDSHAKE, Phase.VERIFY)
@@ -27,7 +33,7 @@ class TlsGate:
 
     def __init__(
         self,
-        context: SSL.Context,
+        identities: Identities,
         settings: TlsSettings,
         half_open: int,
         watcher: Watcher,
@@ -35,7 +41,7 @@ class TlsGate:
         report: Callable[[Report], None],
         close: Callable[[LegState], None],
     ) -> None:
-        self._context = context
+        self._identities = identities
         self._settings = settings
         self._half_open = half_open
         self._watcher = watcher
@@ -45,14 +51,33 @@ class TlsGate:
         self._queued: deque[LegState] = deque()
         self.running = 0
         """Handshakes that run or wait for a fingerprint."""
+        self._key_log = KeyLog(settings.key_log) if settings.key_log is not None else None
+        identities.prepare_with(self._prepare)
+
+    def _prepare(self, context: SSL.Context) -> None:
         # A check that fails inside the handshake sends the peer a proper alert; without fingerprints it is made later.
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._check_in_handshake)
         # One call encrypts a whole buffer, instead of one record per call.
         context.clear_mode(_PARTIAL_WRITE)
+        if self._key_log is not None:
+            context.set_keylog_callback(self._log_keys)
+
+    def _log_keys(self, tls: SSL.Connection, line: bytes) -> None:
+        leg = tls.get_app_data()
+        if self._key_log is not None and isinstance(leg, LegState) and leg.log_keys:
+            self._key_log.write(line)
 
     def stop(self) -> None:
         """No handshake of the queue begins any more."""
         self._queued.clear()
+        if self._key_log is not None:
+            self._key_log.close()
+            self._key_log = None
+
+    @property
+    def queued(self) -> int:
+        """Handshakes that wait for their turn."""
+        return sum(leg.phase is Phase.QUEUED for leg in self._queued)
 
     def arm(self, leg: LegState, order: orders.ArmTls) -> None:
         """Begin TLS on a connected leg, at once or when its turn comes."""
@@ -60,6 +85,7 @@ class TlsGate:
             return
         leg.role = order.role
         leg.fingerprints = order.fingerprints
+        leg.identity, leg.log_keys = order.identity, order.log_keys
         leg.phase = Phase.QUEUED
         self._watcher.limit(leg, self._settings.handshake_timeout)
         if self.running >= self._half_open:
@@ -68,9 +94,12 @@ class TlsGate:
             self._begin_handshake(leg)
 
     def _begin_handshake(self, leg: LegState) -> None:
+        context = self._identities.context(leg.identity)
+        if context is None:
+            raise RuntimeError("a leg outlived its certificate")
         self.running += 1
         leg.phase = Phase.HANDSHAKE
-        tls = leg.tls = SSL.Connection(self._context, leg.sock)
+        tls = leg.tls = SSL.Connection(context, leg.sock)
         tls.set_app_data(leg)
         if leg.role == "client":
             tls.set_connect_state()
@@ -154,7 +183,11 @@ class TlsGate:
         return True
 
     def _verify(self, leaf: bytes | None, fingerprints: Fingerprints) -> tuple[str, bytes]:
-        return verify_leaf(leaf, fingerprints, allow_sha1=self._settings.allow_sha1)
+        found = verify_leaf(leaf, fingerprints, allow_sha1=self._settings.allow_sha1)
+        if leaf is not None and log.is_enabled_for(logging.DEBUG) and (text := validity_text(leaf, time.time())):
+            # Irrelevant where the fingerprint decides (RFC 8122 6.1), but worth knowing.
+            log.debug("the peer's certificate is outside its validity", validity=text)
+        return found
 
     def _report_mismatch(self, leg: LegState, mismatch: FingerprintMismatch) -> None:
         self._counters.verify_failures += 1

@@ -34,7 +34,9 @@ class LegState:
         "fingerprints",
         "held",
         "id",
+        "identity",
         "listener",
+        "log_keys",
         "mismatch",
         "phase",
         "role",
@@ -52,6 +54,8 @@ class LegState:
         self.tls: SSL.Connection | None = None
         self.role = ""
         self.fingerprints: Fingerprints | None = None
+        self.identity = 0
+        self.log_keys = False
         self.mismatch: Exception | None = None
         self.held = 0
         """SYNs that were dropped and told."""

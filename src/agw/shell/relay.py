@@ -19,6 +19,9 @@ from OpenSSL import SSL
 
 from agw.shell.records import RECORD, Reader, reader_for
 
+HEADROOM = 8_192
+"""Octets of the buffer before what is read."""
+
 
 class RelayOwner(Protocol):
     """Who is told about the life of a relay."""
@@ -31,14 +34,20 @@ class RelayOwner(Protocol):
 
 
 class Pump:
-    """What all relays of one worker share: the loop, the buffer, and who is told."""
+    """What all relays of one worker share: the loop, the buffer, and who is told.
 
-    __slots__ = ("fill", "loop", "owner", "read", "view")
+    ``view`` is read into; the ``HEADROOM`` octets of ``buffer`` before it take what an application-aware end has held
+    back from its last read.
+    """
+
+    __slots__ = ("buffer", "fill", "loop", "owner", "read", "view", "whole")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: RelayOwner, size: int = 262_144) -> None:
         self.loop = loop
         self.owner = owner
-        self.view = memoryview(bytearray(max(size, 2 * RECORD)))
+        self.buffer = bytearray(HEADROOM + max(size, 2 * RECORD))
+        self.whole = memoryview(self.buffer)
+        self.view = self.whole[HEADROOM:]
         self.read: Reader = reader_for(self.view)
         self.fill = len(self.view) - RECORD
         """Reading of records stops above this mark, so that a whole one always fits."""
@@ -110,7 +119,7 @@ class End:
 
     def readable(self) -> None:
         """Read once, pass on, notice the end."""
-        if not self.live or self.at_end:
+        if not self.live or self.at_end or self.other.pending is not None:
             return
         if self.tls is None:
             try:

@@ -8,6 +8,7 @@ that grows while it keeps dying; one that cannot start because of its settings e
 
 import asyncio
 import ctypes
+import json
 import os
 import signal
 import sys
@@ -55,6 +56,7 @@ class Supervisor:
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._waiting = set(range(self._count))
         self._status = 0
+        self._metrics: dict[int, object] = {}
 
     async def run(self) -> int:
         """Supervise until the end was asked for and every worker is gone; the exit status."""
@@ -138,13 +140,17 @@ class Supervisor:
         if not line or not self._waiting:
             return
         self._waiting.discard(number)
+        self._metrics.update(_metrics_of(number, line))
         if self._waiting:
             return
         pids = [process.pid for _, process in sorted(self._processes.items())]
         log.info("ready", workers=self._count)
         self._notifier.status(f"{self._count} workers in service")
         if self._ready_fd is not None:
-            write_ready(self._ready_fd, {"pid": os.getpid(), "workers": pids, "ports": []})
+            facts: dict[str, object] = {"pid": os.getpid(), "workers": pids, "ports": []}
+            if self._metrics:
+                facts["metrics"] = [where for _, where in sorted(self._metrics.items())]
+            write_ready(self._ready_fd, facts)
 
     def _signal_all(self, number: signal.Signals) -> None:
         for process in self._processes.values():
@@ -155,6 +161,15 @@ class Supervisor:
 
     def _hangup(self) -> None:
         self._signal_all(signal.SIGHUP)
+
+
+def _metrics_of(number: int, line: bytes) -> dict[int, object]:
+    """Where a worker serves its metrics, from its own ready line."""
+    try:
+        facts = json.loads(line)
+    except ValueError:
+        return {}
+    return {number: facts["metrics"]} if "metrics" in facts else {}
 
 
 async def run_supervisor(settings: Settings, config: Path, ready_fd: int | None) -> int:

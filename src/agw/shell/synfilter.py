@@ -19,11 +19,16 @@ _SK_MEMINFO_DROPS = 8
 
 _LOAD_WORD = 0x20  # BPF_LD | BPF_W | BPF_ABS
 _LOAD_HALF = 0x28  # BPF_LD | BPF_H | BPF_ABS
+_AND = 0x54  # BPF_ALU | BPF_AND | BPF_K
 _JUMP_EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
+_JUMP_GREATER = 0x25  # BPF_JMP | BPF_JGT | BPF_K
+_JUMP_AT_LEAST = 0x35  # BPF_JMP | BPF_JGE | BPF_K
 _RETURN = 0x06  # BPF_RET | BPF_K
 _NETWORK_HEADER = 0xFFF00000  # SKF_NET_OFF: offsets from here count from the IP header
 _WHOLE = 0xFFFFFFFF  # keep the whole segment; a smaller number would cut large ones
 _IPV4_SOURCE, _IPV6_SOURCE = 12, 8
+
+_DROP = -1  # a jump to the end of the program, until that is known
 
 type _Instruction = tuple[int, int, int, int]
 
@@ -34,19 +39,34 @@ def program(filter: SynFilter) -> list[_Instruction]:
         return [(_RETURN, 0, 0, 0)]
     if filter.kind == "open":
         return [(_RETURN, 0, 0, _WHOLE)]
-    source = ipaddress.ip_address(filter.address)
-    start = _IPV4_SOURCE if source.version == 4 else _IPV6_SOURCE
-    checks = [
-        (_LOAD_WORD, _NETWORK_HEADER + start + index, int.from_bytes(source.packed[index : index + 4]))
-        for index in range(0, len(source.packed), 4)
-    ]
-    if filter.port is not None:
-        checks.append((_LOAD_HALF, 0, filter.port))
     code: list[_Instruction] = []
-    for number, (load, offset, value) in enumerate(checks):
-        to_drop = 2 * (len(checks) - number - 1) + 1  # over the rest and the accepting return
-        code += [(load, 0, 0, offset & 0xFFFFFFFF), (_JUMP_EQUAL, 0, to_drop, value)]
-    return [*code, (_RETURN, 0, 0, _WHOLE), (_RETURN, 0, 0, 0)]
+    if filter.address:
+        source = ipaddress.ip_address(filter.address)
+        start = _IPV4_SOURCE if source.version == 4 else _IPV6_SOURCE
+        bits = source.max_prefixlen if filter.prefix is None else filter.prefix
+        for index in range(0, len(source.packed), 4):
+            counted = min(32, max(0, bits - 8 * index))
+            if counted:
+                mask = (0xFFFFFFFF << (32 - counted)) & 0xFFFFFFFF
+                code.append((_LOAD_WORD, 0, 0, (_NETWORK_HEADER + start + index) & 0xFFFFFFFF))
+                if counted < 32:
+                    code.append((_AND, 0, 0, mask))
+                code.append((_JUMP_EQUAL, 0, _DROP, int.from_bytes(source.packed[index : index + 4]) & mask))
+    if filter.port is not None:
+        code.append((_LOAD_HALF, 0, 0, 0))
+        if filter.last_port in (None, filter.port):
+            code.append((_JUMP_EQUAL, 0, _DROP, filter.port))
+        else:
+            code.append((_JUMP_AT_LEAST, 0, _DROP, filter.port))
+            code.append((_JUMP_GREATER, _DROP, 0, filter.last_port or 0))
+    code.append((_RETURN, 0, 0, _WHOLE))
+    # Jumps count the instructions that they pass over; what is dropped goes to the one behind the accepting return.
+    drop = len(code)
+    resolved = [
+        (operation, drop - at - 1 if yes == _DROP else yes, drop - at - 1 if no == _DROP else no, value)
+        for at, (operation, yes, no, value) in enumerate(code)
+    ]
+    return [*resolved, (_RETURN, 0, 0, 0)]
 
 
 def attach(sock: socket.socket, filter: SynFilter) -> None:

@@ -4,7 +4,6 @@ One coarse ticker does all the timing; it runs only while there is something to 
 """
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from agw.core import orders
@@ -12,6 +11,7 @@ from agw.core.orders import Report
 from agw.settings import TimerSettings
 from agw.shell.legs import LegState
 from agw.shell.relay import Closer, End, RelayOwner
+from imskit.clock import Cancellable, Clock
 
 _TICK = 0.25  # seconds; the grain of every time limit here
 
@@ -29,6 +29,10 @@ class Idle:
         self.since = now
         self.told = False
 
+    def total(self) -> int:
+        """Octets so far, whatever their way."""
+        return self.a.received + self.b.received + self.a.sent + self.b.sent
+
 
 class Watcher:
     """The waiting of one worker. ``too_late`` takes a leg whose deadline has passed; ``owner`` ends idle relays."""
@@ -40,8 +44,10 @@ class Watcher:
         report: Callable[[Report], None],
         too_late: Callable[[LegState], None],
         owner: RelayOwner,
+        clock: Clock,
     ) -> None:
         self._loop = loop
+        self.clock = clock
         self._idle = timers.idle
         self._half_close = timers.half_close
         self._report = report
@@ -50,13 +56,26 @@ class Watcher:
         self._timed: dict[int, LegState] = {}
         self.closers: set[Closer] = set()
         self.relays: dict[int, Idle] = {}
-        self._ticker: asyncio.TimerHandle | None = None
+        self._ticker: Cancellable | None = None
         self._closed = False
+
+    @property
+    def timed(self) -> int:
+        """Legs with a deadline."""
+        return len(self._timed)
 
     def add_relay(self, a: End, b: End, limit: float | None) -> None:
         """Watch a relay; it is known by its first leg."""
-        self.relays[a.leg] = Idle(a, b, time.monotonic(), limit)
+        self.relays[a.leg] = Idle(a, b, self.clock.now(), limit)
         self._arm()
+
+    def idle_of(self, end: End) -> float | None:
+        """Seconds since a relay last moved octets, in the grain of the ticker; None where none runs."""
+        idle = self.relays.get(end.leg) or self.relays.get(end.other.leg)
+        if idle is None:
+            return None
+        moved = idle.moved != idle.total()
+        return 0.0 if moved else self.clock.now() - idle.since
 
     def remove_relay(self, end: End) -> None:
         """The relay of ``end`` is over."""
@@ -101,7 +120,7 @@ class Watcher:
             leg.deadline = None
             self._timed.pop(leg.id, None)
         else:
-            leg.deadline = time.monotonic() + seconds
+            leg.deadline = self.clock.now() + seconds
             self._timed[leg.id] = leg
             self._arm()
 
@@ -109,7 +128,7 @@ class Watcher:
         if self._ticker is None and not self._closed and (self._timed or self.closers or self.relays):
             # With nothing but relays to watch a slow tick is enough.
             wait = _TICK if self._timed or self.closers or self._strict else 4 * _TICK
-            self._ticker = self._loop.call_later(wait, self._tick)
+            self._ticker = self.clock.call_at(self.clock.now() + wait, self._tick)
 
     @property
     def _strict(self) -> bool:
@@ -117,7 +136,7 @@ class Watcher:
 
     def _tick(self) -> None:
         self._ticker = None
-        now = time.monotonic()
+        now = self.clock.now()
         for leg in [leg for leg in self._timed.values() if leg.deadline is not None and leg.deadline <= now]:
             self._late(leg)
         for closer in [closer for closer in self.closers if closer.done or closer.deadline <= now]:
@@ -128,7 +147,7 @@ class Watcher:
         self._arm()
 
     def _check_idle(self, idle: Idle, now: float) -> None:
-        moved = idle.a.received + idle.b.received + idle.a.sent + idle.b.sent
+        moved = idle.total()
         if moved != idle.moved:
             idle.moved, idle.since, idle.told = moved, now, False
             return

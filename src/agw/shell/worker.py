@@ -1,7 +1,6 @@
 """One worker process: one media gateway with its own engine, sockets, certificate and control link."""
 
 import asyncio
-import functools
 import gc
 import json
 import os
@@ -12,15 +11,18 @@ from agw.core.orders import Report
 from agw.settings import Settings
 from agw.shell.control import ControlLink
 from agw.shell.executor import Executor
+from agw.shell.identities import Identities
+from agw.shell.measures import measures
+from agw.shell.show import handlers
+from agw.shell.tally import Tally
+from imskit.admin import AdminServer, numbered
 from imskit.driver import Driver, SystemIds, spawn
 from imskit.logs import configure, get_logger
-from imskit.metrics import Metrics, MetricsServer
+from imskit.metrics import MetricsServer
 from imskit.shutdown import Shutdown
 from imskit.sockets import parse_endpoint
-from imskit.tls import media_context, media_identity
 from imskit.trace import Tracer
 
-_HASHES = ("sha-256", "sha-384", "sha-512")
 _EXIT_GRACE = 2.0  # seconds beyond the drain time until a worker ends regardless
 
 
@@ -37,12 +39,11 @@ class Worker:
         self._log = get_logger("agw", gateway=self.mid)
         self.tracer = Tracer(settings.trace.file, "agw")
         loop = asyncio.get_running_loop()
-        identity = media_identity(settings.tls, self.mid)
-        hashes = (*_HASHES, "sha-1") if settings.tls.allow_sha1 else _HASHES
+        self.identities = Identities(settings, self.mid)
         self.engine = AgwEngine(
             settings,
             self.mid,
-            {name: identity.fingerprint(name) for name in hashes},
+            self.identities.current.default.fingerprints,
             worker=number,
             workers=workers,
             first_tid=SystemIds().number(30) + 1,
@@ -50,20 +51,33 @@ class Worker:
         )
         self.driver: Driver[events.Event, events.Command] = Driver(self.engine, self._execute, loop=loop)
         self.executor = Executor(
-            media_context(identity, settings.tls),
+            self.identities,
             self._report,
             loop=loop,
             tls=settings.tls,
             limits=settings.limits,
             timers=settings.timers,
+            clock=self.driver.clock,
         )
-        self.control = ControlLink(settings, self.mid, self.driver.post)
-        self.metrics = self._metrics()
+        self.tally = Tally(self.engine.store, self.executor)
+        self.control = ControlLink(settings, self.mid, self._event)
+        expiry = self.identities.expiry
+        now = self.driver.clock.now
+        self.metrics = measures(settings, self.engine, self.executor, self.tally, now, expiry)
+        self.admin = AdminServer(handlers(settings, self.engine, self.executor, self.tally, now, expiry))
+        self.driver.post(self.identities.current)
 
     def start(self) -> None:
         """Begin to serve."""
         self._log.info("started", controller=self._settings.agw.controller)
         self.driver.post(events.Start())
+
+    def hangup(self) -> None:
+        """SIGHUP: begin the trace file anew, read the certificates again; open sessions go on as they are."""
+        self.tracer.reopen()
+        replaced = self.identities.rotate()
+        if replaced is not None:
+            self.driver.post(replaced)
 
     def drain(self) -> None:
         """Leave service in order; :attr:`gone` tells when that is done."""
@@ -77,9 +91,15 @@ class Worker:
         self.tracer.close()
 
     def _report(self, report: Report) -> None:
+        self.tally.report(report)
         self.driver.post(report)
 
+    def _event(self, event: events.Event) -> None:
+        self.tally.event(event)
+        self.driver.post(event)
+
     def _execute(self, command: events.Command) -> None:
+        self.tally.command(command)
         match command:
             case events.SendH248():
                 self.control.send(command.message)
@@ -99,60 +119,45 @@ class Worker:
             case _:
                 self.executor.execute(command)
 
-    def _metrics(self) -> Metrics:
-        metrics = Metrics("agw")
-        counters, executor, engine = self.executor.counters, self.executor, self.engine
-        gauges = {
-            "contexts": ("H.248 contexts", lambda: len(engine.store.contexts)),
-            "sessions": ("relays that run", lambda: executor.sessions),
-            "half_open": ("TLS handshakes in progress", lambda: executor.half_open),
-            "in_service": ("1 while the controller serves this gateway", lambda: int(engine.serving)),
-            "accepted": ("TCP connections accepted", lambda: counters.accepted),
-            "dialled": ("TCP connections made", lambda: counters.dialled),
-            "handshakes": ("TLS handshakes completed", lambda: counters.handshakes),
-            "tls_failures": ("TLS handshakes failed", lambda: counters.tls_failures),
-            "verify_failures": ("peers with the wrong certificate, or none", lambda: counters.verify_failures),
-            "octets": ("application octets received on released terminations", lambda: counters.octets),
-        }
-        for name, (text, value) in gauges.items():
-            metrics.gauge(name, text).set_function(value)
-        free = metrics.gauge("free_ports", "ports that could be handed out now", ("realm",))
-        for realm in self._settings.realm:
-            free.labels(realm).set_function(functools.partial(engine.ports.free, realm))
-        return metrics
-
 
 async def run_worker(settings: Settings, number: int, workers: int, ready_fd: int | None) -> int:
     """Serve until SIGTERM or SIGINT; the exit status. Raises SettingsError, TlsConfigError, OSError at start."""
     configure(settings.log.level, settings.log.format)
     worker = Worker(settings, number, workers)
-    shutdown = Shutdown(worker.tracer.reopen)
+    shutdown = Shutdown(worker.hangup)
     server: MetricsServer | None = None
+    facts: dict[str, object] = {"pid": os.getpid(), "mid": worker.mid, "ports": []}
     if settings.metrics.listen is not None:
         server = MetricsServer(worker.metrics, lambda: "" if worker.engine.serving else "no controller")
         endpoint = parse_endpoint(settings.metrics.listen)
-        await server.start(endpoint.host, endpoint.port + number if endpoint.port else 0)
+        host, port = await server.start(endpoint.host, endpoint.port + number if endpoint.port else 0)
+        facts["metrics"] = {"host": host, "port": port}
+    if settings.admin.socket is not None:
+        await worker.admin.start(numbered(settings.admin.socket, number + 1))
     # What exists now lives as long as the process: the collector need not look at it again.
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
     worker.start()
     try:
-        await _until(worker, shutdown, settings.agw.drain_time, ready_fd)
+        await _until(worker, shutdown, settings.agw.drain_time, ready_fd, facts)
     finally:
         worker.close()
+        await worker.admin.close()
         if server is not None:
             await server.close()
     return 0
 
 
-async def _until(worker: Worker, shutdown: Shutdown, drain_time: float, ready_fd: int | None) -> None:
+async def _until(
+    worker: Worker, shutdown: Shutdown, drain_time: float, ready_fd: int | None, facts: dict[str, object]
+) -> None:
     """Tell readiness, wait for the signal, leave service."""
     wait_served = spawn(worker.served.wait(), name="in service")
     wait_end = spawn(shutdown.wait(), name="shutdown")
     try:
         await asyncio.wait((wait_served, wait_end), return_when=asyncio.FIRST_COMPLETED)
         if wait_served.done() and ready_fd is not None:
-            write_ready(ready_fd, {"pid": os.getpid(), "mid": worker.mid, "ports": []})
+            write_ready(ready_fd, facts)
         await wait_end
     finally:
         wait_served.cancel()

@@ -118,6 +118,10 @@ class Registrar:
         """All bindings of an address of record."""
         return list(self._by_aor.get(aor, {}).values())
 
+    def bindings(self) -> Iterable[Binding]:
+        """All bindings, oldest first."""
+        return self._by_key.values()
+
     def has_room(self, aor: str, contact: str) -> bool:
         """True when a REGISTER for that contact can be stored."""
         if self.get(aor, contact) is not None:

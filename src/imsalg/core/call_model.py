@@ -12,11 +12,9 @@ from imsalg.core.media_events import (
     LegConfirmed,
     OfferFailed,
     OfferIn,
-    Side,
 )
 from imsalg.core.media_facts import Endpoint
-from imsalg.core.reservations import Line
-from imswire.h248.iq import StreamRequest
+from imsalg.core.reservations import Line, Target
 from imswire.h248.model import TransactionReply
 from imswire.sdp.model import SessionDescription
 
@@ -57,7 +55,33 @@ class MediaFailed(Struct, frozen=True):
     text: str
 
 
-Input = OfferIn | AnswerIn | OfferFailed | CallEnded | LegConfirmed | TransactionReply | Failure | MediaFailed
+class LineFailed(Struct, frozen=True):
+    """The media of one context are of no more use and the operator wants the line dropped; ``status`` and ``text`` end
+    the call if it was its last line."""
+
+    context: int
+    status: int
+    text: str
+
+
+class ConnectionClosed(Struct, frozen=True):
+    """A remote end closed its connection; a later exchange for that line needs a new one."""
+
+    context: int
+
+
+Input = (
+    OfferIn
+    | AnswerIn
+    | OfferFailed
+    | CallEnded
+    | LegConfirmed
+    | TransactionReply
+    | Failure
+    | MediaFailed
+    | LineFailed
+    | ConnectionClosed
+)
 
 
 class Stage(Enum):
@@ -91,9 +115,12 @@ class Do(Enum):
     CONFIRM = auto()
     ROLL_BACK = auto()
     ABANDON = auto()
+    FAILED = auto()
     DEFER = auto()
     RELEASE = auto()
     END = auto()
+    DROP = auto()
+    NOTE = auto()
     CLEAN = auto()
     IGNORE = auto()
 
@@ -109,16 +136,20 @@ TABLE: dict[Stage, dict[type[Input], Do]] = {
         TransactionReply: _D.CLEAN,
         Failure: _D.IGNORE,
         MediaFailed: _D.END,
+        LineFailed: _D.END,
+        ConnectionClosed: _D.NOTE,
     },
     _S.RESERVING: {
         OfferIn: _D.GLARE,
         AnswerIn: _D.REPEAT,
         OfferFailed: _D.ABANDON,
         CallEnded: _D.RELEASE,
-        LegConfirmed: _D.IGNORE,
+        LegConfirmed: _D.DEFER,
         TransactionReply: _D.ALLOCATED,
         Failure: _D.NOT_ALLOCATED,
         MediaFailed: _D.END,
+        LineFailed: _D.END,
+        ConnectionClosed: _D.NOTE,
     },
     _S.OFFERED: {
         OfferIn: _D.REOFFER,
@@ -129,6 +160,8 @@ TABLE: dict[Stage, dict[type[Input], Do]] = {
         TransactionReply: _D.CLEAN,
         Failure: _D.IGNORE,
         MediaFailed: _D.END,
+        LineFailed: _D.END,
+        ConnectionClosed: _D.NOTE,
     },
     _S.CONFIGURING: {
         OfferIn: _D.GLARE,
@@ -139,16 +172,20 @@ TABLE: dict[Stage, dict[type[Input], Do]] = {
         TransactionReply: _D.CONFIGURED,
         Failure: _D.NOT_CONFIGURED,
         MediaFailed: _D.END,
+        LineFailed: _D.END,
+        ConnectionClosed: _D.NOTE,
     },
     _S.ESTABLISHED: {
         OfferIn: _D.PLAN,
         AnswerIn: _D.REPEAT,
-        OfferFailed: _D.IGNORE,
+        OfferFailed: _D.FAILED,
         CallEnded: _D.RELEASE,
-        LegConfirmed: _D.IGNORE,
+        LegConfirmed: _D.CONFIRM,
         TransactionReply: _D.CLEAN,
         Failure: _D.IGNORE,
         MediaFailed: _D.END,
+        LineFailed: _D.DROP,
+        ConnectionClosed: _D.NOTE,
     },
     _S.RELEASING: {
         OfferIn: _D.IGNORE,
@@ -159,28 +196,32 @@ TABLE: dict[Stage, dict[type[Input], Do]] = {
         TransactionReply: _D.CLEAN,
         Failure: _D.IGNORE,
         MediaFailed: _D.IGNORE,
+        LineFailed: _D.IGNORE,
+        ConnectionClosed: _D.IGNORE,
     },
 }
 
 
 class Leg:
-    """What one leg answered: its bytes, what was made of them, and what the lines are to be for it."""
+    """What one leg answered: its bytes, and what was made of them. ``targets`` is what the lines are made for it."""
 
-    __slots__ = ("answered", "body", "rewritten", "wanted")
+    __slots__ = ("answered", "body", "rewritten", "targets")
 
-    def __init__(
-        self, body: bytes, answered: Answered, rewritten: bytes, wanted: dict[int, dict[Side, StreamRequest]]
-    ) -> None:
+    def __init__(self, body: bytes, answered: Answered, rewritten: bytes) -> None:
         self.body = body
         self.answered = answered
         self.rewritten = rewritten
-        self.wanted = wanted
+        self.targets: dict[int, Target] = {}
 
 
 class Pending:
-    """An offer that is not agreed yet. ``lines`` are all that it secures, ``new`` those reserved for it."""
+    """An offer that is not agreed yet. ``lines`` are all that it secures, ``new`` those reserved for it.
 
-    __slots__ = ("before", "ends", "gone", "legs", "lines", "new", "offer", "sdp", "undo")
+    ``guarded`` are lines that pass under TLS of the ends' own. ``undo`` is what lines were before its first answer.
+    ``notes`` are words for the log.
+    """
+
+    __slots__ = ("ends", "gone", "guarded", "legs", "lines", "new", "notes", "offer", "sdp", "tcp_mode", "undo")
 
     def __init__(self, offer: OfferIn, sdp: SessionDescription) -> None:
         self.offer = offer
@@ -190,4 +231,7 @@ class Pending:
         self.gone: set[int] = set()
         self.ends: dict[int, Endpoint] = {}
         self.legs: dict[str, Leg] = {}
-        self.undo: dict[int, tuple[dict[Side, StreamRequest], bool]] = {}
+        self.undo: dict[int, Target] = {}
+        self.guarded: set[int] = set()
+        self.notes: list[str] = []
+        self.tcp_mode = "proxy"

@@ -6,13 +6,16 @@ from msgspec import Struct
 
 from imsalg.core import reservations
 from imsalg.core.call_model import Leg, Pending
-from imsalg.core.media_answer import check_answer
+from imsalg.core.media_answer import Answered, Cema, Offered, check_answer, guarded_lines
 from imsalg.core.media_events import AccessProfile, AnswerIn, OfferIn, Side
-from imsalg.core.media_facts import endpoint, line_facts
-from imsalg.core.media_policy import History, Kind, MediaPlan, plan_offer
+from imsalg.core.media_facts import Endpoint, endpoint, line_facts
+from imsalg.core.media_kinds import MEDIA
+from imsalg.core.media_policy import History, Kind, MediaPlan, plan_offer, policy_for
 from imsalg.core.reservations import Line, opposite
 from imsalg.core.sdp_rewrite import Anchor, rewrite
 from imsalg.media_settings import MediaSettings
+from imswire.h248.iq import session_path
+from imswire.sdp.attributes import Setup
 from imswire.sdp.model import Limits, SessionDescription
 from imswire.sdp.offer_answer import check_new_offer
 
@@ -38,7 +41,9 @@ class Session(Struct, frozen=True):
 def read_offer(event: OfferIn, session: Session, settings: MediaSettings) -> Pending:
     """Plan an offer; lines that are to be secured and are not yet come out in ``new``, unreserved.
 
-    Raises :class:`OfferRefused` by policy and :class:`ProtocolError` for what cannot be read.
+    A line whose messages are to be handled otherwise from now on, or whose media was given up, is new too; the old
+    one goes when the new one is agreed. Raises :class:`OfferRefused` by policy and :class:`ProtocolError` for what
+    cannot be read.
     """
     sdp = SessionDescription.parse(event.body, Limits(media=settings.limits.lines))
     if session.last is not None:
@@ -49,56 +54,104 @@ def read_offer(event: OfferIn, session: Session, settings: MediaSettings) -> Pen
         if index < len(sdp.media) and sdp.media[index].proto.upper() == proto
     }
     history.update(dict.fromkeys(session.lines, History.SECURED))
+    secured = {index: (line.medium, line.aware) for index, line in session.lines.items()}
     allow_sha1 = settings.policy.allow_sha1
-    facts = line_facts(sdp, event.side, session.profile.agreed, history, allow_sha1=allow_sha1)
-    policy = settings.realm(session.profile.access_realm).msrp or settings.policy.msrp
-    plans, refusal = plan_offer(facts, policy)
+    facts = line_facts(sdp, event.side, session.profile.agreed, history, secured, allow_sha1=allow_sha1)
+    realm = session.profile.access_realm
+    plans, refusal = plan_offer(facts, settings, realm)
     if refusal is not None:
         raise OfferRefused(refusal)
     pending = Pending(event, sdp)
-    for plan in plans:
+    pending.tcp_mode = settings.realm(realm).tcp_mode
+    for plan, fact in zip(plans, facts, strict=True):
         if plan.kind is Kind.REMOVED and plan.index in session.lines:
             pending.gone.add(plan.index)
+        if plan.kind is Kind.PASS and plan.reason:
+            pending.notes.append(plan.warning)
         if plan.kind is not Kind.E2AE:
             continue
         end = endpoint(sdp, sdp.media[plan.index], allow_sha1=allow_sha1)
         line = session.lines.get(plan.index)
-        if line is None:
-            line = reservations.new_line(plan.index, event.side, end, session.profile, settings)
+        if line is None or line.dead or line.mode is not plan.mode:
+            line = reservations.new_line(plan.index, event.side, end, session.profile, settings, fact.medium, plan.mode)
             pending.new.append(line)
         pending.ends[plan.index] = end
         pending.lines[plan.index] = line
+    watched = {fact.index for fact in facts if policy_for(fact, settings, realm) != "off"}
+    pending.guarded = guarded_lines(sdp, pending.lines.keys()) & watched
     return pending
 
 
 def write_offer(pending: Pending, profile: AccessProfile, settings: MediaSettings) -> bytes:
     """The offer as it goes on, all its lines being reserved; raises :class:`ProtocolError`."""
     towards = opposite(pending.offer.side)
-    anchors = {index: _anchor(line, towards) for index, line in pending.lines.items()}
+    anchors = {}
+    for index, line in pending.lines.items():
+        end = pending.ends[index]
+        sent = reservations.setup_to_offer(end.setup, pending.tcp_mode)
+        setup = None if sent is end.setup else sent
+        anchors[index] = _anchor(line, towards, end, setup=setup)
     anchors.update({index: Anchor(rejected=True) for index in pending.gone})
     scheme = settings.realm(profile.access_realm).path_scheme
     return rewrite(pending.sdp, towards, anchors, offer=True, path_scheme=scheme)
 
 
 def read_answer(event: AnswerIn, pending: Pending, profile: AccessProfile, settings: MediaSettings) -> Leg:
-    """What a leg answered, what goes back for it, and what its lines are to be; raises :class:`ProtocolError`."""
+    """What a leg answered and what goes back for it; raises :class:`ProtocolError`."""
     sdp = SessionDescription.parse(event.body, Limits(media=settings.limits.lines))
-    allow_sha1 = settings.policy.allow_sha1
-    answered = check_answer(pending.sdp, sdp, event.side, pending.lines.keys(), pending.ends, allow_sha1=allow_sha1)
+    realm = settings.realm(profile.access_realm)
+    offered = Offered(pending.sdp, pending.lines, pending.ends, pending.guarded, pending.tcp_mode)
+    answered = check_answer(offered, sdp, event.side, mode=realm.msrp_mode, allow_sha1=settings.policy.allow_sha1)
     towards = pending.offer.side
     anchors = {index: Anchor(rejected=True) for index in (answered.rejected | pending.gone)}
-    wanted = {}
     for index, end in answered.ends.items():
         line = pending.lines[index]
-        anchors[index] = _anchor(line, towards)
-        ends = {event.side: end, towards: pending.ends[index]}
-        wanted[index] = reservations.configured(line, ends, answered.active[index], profile, settings)
-    scheme = settings.realm(profile.access_realm).path_scheme
-    rewritten = rewrite(sdp, towards, anchors, offer=False, path_scheme=scheme)
-    return Leg(event.body, answered, rewritten, wanted)
+        setup = _answered_setup(answered, index, end, pending, towards)
+        cema = True if answered.cema.get(index) is Cema.ADD else None
+        anchors[index] = _anchor(line, towards, end, setup=setup, cema=cema)
+    rewritten = rewrite(sdp, towards, anchors, offer=False, path_scheme=realm.path_scheme)
+    return Leg(event.body, answered, rewritten)
 
 
-def _anchor(line: Line, towards: Side) -> Anchor:
-    place = line.terminations[towards]
-    prints = place.fingerprint if towards is Side.ACCESS else None
-    return Anchor(line.requests[towards].family, place.address, place.port, prints)
+def targets(
+    pending: Pending, leg: Leg, profile: AccessProfile, settings: MediaSettings
+) -> dict[int, reservations.Target]:
+    """What the lines are to be for ``leg``, as they stand now."""
+    offerer = pending.offer.side
+    return {
+        index: reservations.configured(
+            pending.lines[index],
+            offerer,
+            {opposite(offerer): end, offerer: pending.ends[index]},
+            leg.answered.active[index],
+            profile,
+            settings,
+        )
+        for index, end in leg.answered.ends.items()
+    }
+
+
+def _answered_setup(answered: Answered, index: int, end: Endpoint, pending: Pending, offerer: Side) -> Setup | None:
+    """The role that the answer has to name where the offer went on with another one than the offerer's."""
+    offered, active = pending.ends[index].setup, answered.active[index]
+    if active is None or reservations.setup_to_offer(offered, pending.tcp_mode) is offered:
+        return None
+    wanted = Setup.PASSIVE if offerer in active else Setup.ACTIVE
+    return None if (end.setup or Setup.PASSIVE) is wanted else wanted
+
+
+def _anchor(
+    line: Line, towards: Side, end: Endpoint, *, setup: Setup | None = None, cema: bool | None = None
+) -> Anchor:
+    place, request = line.terminations[towards], line.requests[towards]
+    aware = line.aware
+    return Anchor(
+        family=request.family,
+        address=place.address,
+        port=place.port,
+        fingerprint=place.fingerprint if towards is Side.ACCESS else None,
+        path=session_path(request.proto, end.session, place.address, place.port) if aware else None,
+        setup=setup,
+        cema=False if aware else cema,
+        paths=MEDIA[line.medium].paths,
+    )

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from imsalg.core.bindings import Registrar
+from imsalg.core.deadlines import Deadlines
 from imsalg.core.events import Command
 from imsalg.core.media_events import (
     CallEnded,
@@ -17,7 +18,6 @@ from imsalg.core.media_events import (
     Log,
     MediaCommand,
     MediaEvent,
-    OfferFailed,
     Proceed,
     Refuse,
     Side,
@@ -54,6 +54,10 @@ class Media(Protocol):
     def next_timer(self) -> float | None: ...
 
 
+OUTCOMES = ("completed", "released", "refused", "cancelled", "failed", "no-answer")
+"""How calls end: by a BYE of an end; given up here; refused here; by CANCEL; by a failure response; without any."""
+
+
 class Stats:
     """Counters since the start; the shell shows them as metrics."""
 
@@ -63,6 +67,7 @@ class Stats:
         "calls",
         "dropped",
         "forwarded",
+        "outcomes",
         "refused",
         "registrations",
         "released",
@@ -79,6 +84,7 @@ class Stats:
         self.released = 0
         self.registrations = 0
         self.bugs = 0
+        self.outcomes = dict.fromkeys(OUTCOMES, 0)
 
 
 type Internal = Output | Proceed | Refuse | EndCall
@@ -122,6 +128,8 @@ class Context:
         # Equal durations each, so insertion order is order of time.
         self.linger: OrderedDict[Forward, float] = OrderedDict()
         self.ending: OrderedDict[Call, float] = OrderedDict()
+        self.deadlines: Deadlines[Call] = Deadlines()
+        self.draining = False
         # What is being worked on, for the guard and the trace.
         self.server: ServerKey | None = None
         self.request: Request | None = None
@@ -162,8 +170,10 @@ class Context:
             self.out.append(Trace(kind, fields))
 
     def trace_sip(self, direction: str, message: Request | Response, flow: Flow) -> dict[str, object]:
-        """A ``sip`` trace line; its ``user`` may be filled in later by whoever knows."""
+        """A ``sip`` trace line; its ``user`` and ``call`` may be filled in later, when they are known."""
         fields = trace_fields(direction, self.sides[flow.realm].value, flow, message, self.who)
+        if self.call is not None:
+            fields["call"] = self.call.key
         self.out.append(Trace("sip", fields))
         return fields
 
@@ -206,6 +216,12 @@ class Context:
         self.stats.forwarded += 1
         self.transactions(outputs)
 
+    def send_ack(self, forward: Forward) -> None:
+        """Send on the ACK of a 2xx (RFC 3261 16.11): no transaction is made."""
+        face = self.network.face(forward.flow)
+        outgoing, flow = forward.outgoing, forward.flow
+        self.transactions(self.layer.send_ack(outgoing, flow, self.now, via_host=face.via_host, via_port=face.via_port))
+
     def register_forward(self, forward: Forward) -> None:
         """Make a forward findable by its server transaction (CANCEL) and by its call."""
         forward.who = self.who
@@ -238,6 +254,7 @@ class Context:
 
     def add_call(self, call: Call) -> None:
         """Make a call findable by its tokens."""
+        call.since = self.now
         self.calls[call.key] = call
         for side, token in call.tokens.items():
             self.by_token[token] = (call, side)
@@ -249,24 +266,17 @@ class Context:
             call.has_media = False
             self.media(CallEnded(call.key))
 
-    def offer_failed(self, forward: Forward) -> None:
-        """The offer in ``forward`` came to nothing; an initial one ends the call."""
-        call = forward.call
-        if call is None:
-            return
-        if forward.initial:
-            self.end_call(call)
-        elif forward.offered and call.has_media:
-            self.media(OfferFailed(call.key, initial=False))
-
     def end_call(self, call: Call) -> None:
         """The call is over and nothing of it is routed any more."""
+        known = "failed" if call.stage is Stage.EARLY else "completed"
         call.stage = Stage.ENDING
         self.media_over(call)
         for forward in list(call.forwards):
             if forward.server is None or (forward.answered and not forward.aborted):
                 self.drop_forward(forward)  # an aborted one stays: its 2xx may still come and must be ended
         self.ending.pop(call, None)
+        self.deadlines.discard(call)
         if self.calls.pop(call.key, None) is not None:
+            self.stats.outcomes[call.outcome or known] += 1
             for token in call.tokens.values():
                 self.by_token.pop(token, None)

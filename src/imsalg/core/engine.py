@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import assert_never
 
 from imsalg.core.context import Context, Ids, Internal, Media, Stats
-from imsalg.core.events import BadMessageIn, Command, Event, FlowClosed, Received, SendFailed
+from imsalg.core.events import BadMessageIn, Command, Drain, Drained, Event, FlowClosed, Received, SendFailed
+from imsalg.core.guard import Guard
 from imsalg.core.media_events import (
     BadFromGateway,
     EndCall,
@@ -19,14 +20,15 @@ from imsalg.core.media_events import (
     Log,
     Proceed,
     Refuse,
-    Trace,
 )
+from imsalg.core.offers import Offers
 from imsalg.core.registration import Registration
 from imsalg.core.release import Release
 from imsalg.core.requests import Requests
 from imsalg.core.responses import Responses
 from imsalg.core.routing import Listener
-from imsalg.core.sip_call import Answer, Forward, Purpose
+from imsalg.core.sip_call import Answer, Call, Forward, Purpose
+from imsalg.core.sip_trace import complete
 from imsalg.settings import Settings
 from imswire.base import LimitExceeded, ProtocolError
 from imswire.sip.flow import Flow
@@ -75,9 +77,14 @@ class Engine:
         self._layer = layer
         self._media = media
         self._release = Release(self._ctx)
-        self._requests = Requests(self._ctx, self._release)
+        self._offers = Offers(self._ctx, self._release)
+        self._guard = Guard(self._ctx, self._release)
+        self._requests = Requests(self._ctx, self._release, self._offers, self._guard)
         self._registration = Registration(self._ctx)
-        self._responses = Responses(self._ctx, self._release)
+        self._responses = Responses(self._ctx, self._release, self._offers, self._guard)
+        self._drain_by: float | None = None
+        self._drained = False
+        self._seen: Call | None = None  # the call that an event is of, for the trace
 
     # --- what the shell and tests may look at ---
 
@@ -85,6 +92,11 @@ class Engine:
     def stats(self) -> Stats:
         """Counters since the start."""
         return self._ctx.stats
+
+    @property
+    def context(self) -> Context:
+        """The working memory, for :mod:`imsalg.core.snapshot`: to be read only."""
+        return self._ctx
 
     @property
     def gauges(self) -> dict[str, int]:
@@ -104,43 +116,46 @@ class Engine:
         ctx = self._ctx
         ctx.now = now
         if ctx.tracing:
-            ctx.who = ""
+            ctx.who, ctx.call, self._seen = "", None, None
             if type(event) is Received:
                 ctx.trace_sip("in", event.message, event.flow)
         self._guarded_event(event)
-        self._drain()
+        self._run()
         out = self._take()
-        if ctx.tracing and ctx.who:  # known only now; what went out before it was known belongs to the same user
-            for command in out:
-                if type(command) is Trace and command.fields.get("user") == "":
-                    command.fields["user"] = ctx.who
+        if ctx.tracing:
+            complete(out, ctx.who, self._seen if type(event) is Received else None)
         return out
 
     def expire(self, now: float) -> list[Command]:
         """Run every timer that is due."""
         ctx = self._ctx
         ctx.now = now
-        ctx.who = ""
+        ctx.who, ctx.call = "", None
         ctx.transactions(self._layer.expire(now))
-        self._drain()
+        self._run()
         due = self._media.next_timer()
         if due is not None and due <= now:
             ctx.media_commands(self._media.expire(now))
-            self._drain()
+            self._run()
         self._registration.expire(now)
         while ctx.linger and (first := next(iter(ctx.linger.items())))[1] <= now:
             ctx.drop_forward(first[0])
         while ctx.ending and (last := next(iter(ctx.ending.items())))[1] <= now:
             del ctx.ending[last[0]]
             self._release.ending_due(last[0])
-        self._drain()
+        for call in ctx.deadlines.expire(now):
+            self._guard.due(call)
+        if self._drain_by is not None and self._drain_by <= now:
+            self._drain_due()
+        self._run()
         return self._take()
 
     def next_timer(self) -> float | None:
         """The earliest timer of all parts."""
         ctx = self._ctx
         earliest = self._layer.next_timer()
-        for time in (self._media.next_timer(), ctx.registrar.next_timer()):
+        others = (self._media.next_timer(), ctx.registrar.next_timer(), ctx.deadlines.next_timer(), self._drain_by)
+        for time in others:
             if time is not None and (earliest is None or time < earliest):
                 earliest = time
         for fixed in (ctx.linger, ctx.ending):
@@ -151,7 +166,30 @@ class Engine:
     def _take(self) -> list[Command]:
         ctx = self._ctx
         out, ctx.out = ctx.out, []
+        if ctx.draining and not self._drained and not ctx.calls and not ctx.by_client:
+            self._drained = True
+            out.append(Drained())
         return out
+
+    # --- the end of the process ---
+
+    @property
+    def draining(self) -> bool:
+        """True once the node has been told to end: new calls are refused."""
+        return self._ctx.draining
+
+    def _drain_begins(self, seconds: float) -> None:
+        """Refuse new calls from now on; what is left after ``seconds`` is released."""
+        ctx = self._ctx
+        ctx.draining = True
+        self._drain_by = ctx.now + seconds
+        if seconds <= 0 or not ctx.calls:
+            self._drain_due()
+
+    def _drain_due(self) -> None:
+        ctx, self._drain_by = self._ctx, None
+        for call in list(ctx.calls.values()):
+            self._release.give_up(call, Answer(503, "the node goes out of service"))
 
     # --- dispatch ---
 
@@ -163,7 +201,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001  outermost door: a bug ends one call, never the daemon
             self._bug(error, event)
 
-    def _drain(self) -> None:
+    def _run(self) -> None:
         ctx = self._ctx
         pending = ctx.pending
         while pending:
@@ -173,6 +211,7 @@ class Engine:
                 self._internal(item)
             except Exception as error:  # noqa: BLE001  outermost door, as above
                 self._bug(error, item)
+            self._seen = self._seen or ctx.call
 
     def _event(self, event: Event) -> None:
         ctx = self._ctx
@@ -185,6 +224,8 @@ class Engine:
         elif isinstance(event, FlowClosed):
             self._registration.flow_closed(event.flow)
             ctx.transactions(self._layer.transport_failed(event.flow, ctx.now))
+        elif isinstance(event, Drain):
+            self._drain_begins(event.seconds)
         elif isinstance(event, SendFailed):
             ctx.transactions(self._layer.send_failed(event.message, event.flow, ctx.now))
 
@@ -227,9 +268,7 @@ class Engine:
             case ResponseArrived():
                 self._response(item, item.response)
             case AckArrived():
-                call = self._requests.ack(item.request, item.flow)
-                if call is not None and call.bye_waits is not None:
-                    self._release.acked(call)
+                self._requests.ack(item.request, item.flow)
             case Proceed() | Refuse():
                 self._verdict(item)
             case CancelArrived():
@@ -272,8 +311,7 @@ class Engine:
         forward = ctx.by_server.get(key)
         if forward is not None:
             ctx.drop_forward(forward)
-            if forward.initial and forward.call is not None:
-                ctx.end_call(forward.call)
+            self._offers.failed(forward)
 
     def _response(self, item: ResponseArrived, response: Response) -> None:
         forward = self._ctx.by_client.get(item.key)
@@ -300,8 +338,7 @@ class Engine:
         server, received = forward.server, forward.received
         ctx.drop_forward(forward)
         ctx.answer(server, received, Answer(502, error.hint or error.reason))
-        if forward.is_invite:
-            ctx.offer_failed(forward)
+        self._offers.failed(forward)
 
     def _verdict(self, verdict: Proceed | Refuse) -> None:
         ctx = self._ctx
@@ -311,32 +348,13 @@ class Engine:
         forward.hold = 0
         ctx.server, ctx.request, ctx.call = forward.server, forward.received, forward.call
         ctx.who = forward.who
-        if forward.held_response is not None:
-            if isinstance(verdict, Proceed):
-                self._responses.proceed(forward, verdict)
-            else:
-                self._responses.refuse(forward, verdict)
-        elif isinstance(verdict, Proceed):
-            if forward.outgoing.body != verdict.body:
-                forward.outgoing.body = verdict.body
-            ctx.send(forward)
+        way = self._responses if forward.held_response is not None else self._offers
+        if isinstance(verdict, Proceed):
+            way.proceed(forward, verdict)
         else:
-            self._offer_refused(forward, verdict)
-
-    def _offer_refused(self, forward: Forward, verdict: Refuse) -> None:
-        ctx = self._ctx
-        forward.answered = True
-        ctx.drop_forward(forward)
-        if forward.server is not None:
-            answer = Answer(
-                verdict.status, verdict.warning, reason=verdict.reason or None, retry_after=verdict.retry_after
-            )
-            ctx.answer(forward.server, forward.received, answer)
-        ctx.trace(
-            "call", what="refused", call_id=forward.received.call_id, reason=verdict.warning, status=verdict.status
-        )
-        if forward.initial and forward.call is not None:
-            ctx.end_call(forward.call)
+            way.refuse(forward, verdict)
+        if forward.purpose is Purpose.ACK:
+            self._requests.acked(forward.call)
 
     def _no_answer(self, item: ClientTimeout | ClientFailed) -> None:
         forward = self._ctx.by_client.get(item.key)
@@ -367,7 +385,7 @@ class Engine:
                     ctx.drop_forward(forward)
                 ctx.respond(server, request.reply(500, to_tag=ctx.ids.tag()))
             if call is not None:
-                ctx.end_call(call)
+                self._release.end(call)
         except Exception as second:  # noqa: BLE001  the reporter is the last door of all
             ctx.out.append(Log("error", "bug while ending a call", {"error": repr(second)}))
 

@@ -59,6 +59,19 @@ class CloseFlow(Struct, frozen=True):
     reason: str = ""
 
 
+class Drain(Struct, frozen=True):
+    """The process is to end: new calls are refused, and what is left after ``seconds`` is released on both sides.
+
+    The shell may close the sockets when :class:`Drained` came, or when it has waited long enough.
+    """
+
+    seconds: float = 0.0
+
+
+class Drained(Struct, frozen=True):
+    """After a :class:`Drain`: no call is left, and no request waits for its response."""
+
+
 SipEvent = Received | BadMessageIn | FlowClosed | SendFailed
-Event = SipEvent | GatewayUp | GatewayDown | FromGateway | BadFromGateway
-Command = Send | CloseFlow | ToGateway | CloseGateway | Trace | Log
+Event = SipEvent | Drain | GatewayUp | GatewayDown | FromGateway | BadFromGateway
+Command = Send | CloseFlow | Drained | ToGateway | CloseGateway | Trace | Log

@@ -71,7 +71,8 @@ class Gateway:
     """One gateway.
 
     ``contexts`` maps what is claimed to the call's key; ``reserving`` counts contexts asked for; ``suspects`` are
-    contexts that an audit found and nobody claims; ``probed`` is when the heartbeat was sent that has no answer yet.
+    contexts that an audit found and nobody claims, ``unchecked`` those that an audit in parts has still to look for;
+    ``probed`` is when the heartbeat was sent that has no answer yet.
     """
 
     __slots__ = (
@@ -86,6 +87,7 @@ class Gateway:
         "reserving",
         "state",
         "suspects",
+        "unchecked",
     )
 
     def __init__(self, mid: str, link: int, now: float) -> None:
@@ -100,6 +102,7 @@ class Gateway:
         self.away_until = 0.0
         self.audit_due = False
         self.suspects: set[int] = set()
+        self.unchecked: list[int] = []
 
     @property
     def load(self) -> int:

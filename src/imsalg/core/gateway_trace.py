@@ -1,6 +1,10 @@
 """H.248 transactions as short lines for the trace: command, termination, and the fields that matter
 (docs/tracing.md)."""
 
+from collections.abc import Callable, Iterator
+
+from imsalg.core.gateway_audit import ORDER, PROBE
+from imsalg.core.gateway_model import Link
 from imswire.base import ProtocolError
 from imswire.h248 import packages
 from imswire.h248.body import Body, fingerprint_text, read_body
@@ -10,6 +14,7 @@ from imswire.h248.model import (
     NULL_CONTEXT,
     Action,
     Command,
+    Message,
     Stream,
     Transaction,
     TransactionAck,
@@ -25,6 +30,40 @@ _TYPES: dict[type, str] = {
     TransactionPending: "pending",
     TransactionAck: "ack",
 }
+
+
+_LABELS = (
+    (packages.REALM, "realm"),
+    (packages.TCP_MODE, "mode"),
+    (packages.TLS_ROLE, "tls-role"),
+    (packages.SOURCE_ADDRESS_MASK, "from"),
+    (packages.SOURCE_PORT_RANGE, "from-ports"),
+)
+"""Properties whose values are shown, and by which name; of the others those that are on."""
+
+
+def lines_of(
+    link: Link, direction: str, message: Message, call_id_of: Callable[[str], str]
+) -> Iterator[dict[str, object]]:
+    """The trace lines of a message on ``link``, with the call that each transaction is for where that is known;
+    ``call_id_of`` gives the SIP Call-ID of a call's key."""
+    gateway = link.gateway
+    for transaction in message.transactions:
+        tid = None if isinstance(transaction, TransactionAck) else transaction.id
+        # Only replies and pendings that come in, and requests that go out, bear ids of ours.
+        ours = (direction == "out") is isinstance(transaction, TransactionRequest)
+        ticket = link.tickets.get(tid, ORDER) if tid is not None and ours else ORDER
+        if ticket is PROBE:
+            continue  # heartbeats would drown everything else
+        key, call_id = ticket.call, ticket.call_id
+        if not key and gateway is not None and isinstance(transaction, TransactionRequest):
+            keys = (gateway.contexts.get(action.context, "") for action in transaction.actions)
+            key = next((found for found in keys if found), "")
+            call_id = call_id_of(key)
+        fields = trace_fields(direction, gateway.mid if gateway is not None else message.mid, transaction)
+        if key:
+            fields |= {"call": key, "call_id": call_id}
+        yield fields
 
 
 def trace_fields(direction: str, gateway: str, transaction: Transaction) -> dict[str, object]:
@@ -68,9 +107,9 @@ def _command_fields(command: Command) -> list[str]:
     if command.media is not None:
         for stream in command.media.streams:
             fields += _stream_fields(stream)
-    if command.signals is not None:
-        started = any(signal.name.lower() == packages.TLS_START.lower() for signal in command.signals.signals)
-        fields.append("TLS=active" if started else "TLS=passive")
+    signals = command.signals.signals if command.signals is not None else ()
+    if any(signal.name.lower() == packages.TLS_START.lower() for signal in signals):
+        fields.append("TLS=active")
     if command.observed is not None:
         for event in command.observed.events:
             fields += [event.name, *(f"{p.name}={p.value}" for p in event.parameters)]
@@ -83,7 +122,7 @@ def _stream_fields(stream: Stream) -> list[str]:
     fields: list[str] = []
     if stream.control is not None:
         values = {parameter.name.lower(): parameter.value for parameter in stream.control.properties}
-        for name, label in ((packages.REALM, "realm"), (packages.TCP_MODE, "mode")):
+        for name, label in _LABELS:
             if name in values:
                 fields.append(f"{label}={values.pop(name)}")
         fields += [f"{name}=on" for name, value in values.items() if value == "on"]
@@ -105,6 +144,8 @@ def _body_fields(letter: str, body: Body) -> list[str]:
     if body.fingerprint_wanted is not None:
         fields.append("fp=?")
     fields += [f"fp={fingerprint_text(fingerprint)}" for fingerprint in body.fingerprints]
+    if body.path is not None:
+        fields.append(f"path={body.path}")
     return fields
 
 

@@ -9,6 +9,7 @@ everything in it is reported lost.
 
 from collections.abc import Callable
 
+from imsalg.core.gateway_audit import AUDITS, ORDER, PROBE, Audits
 from imsalg.core.gateway_model import (
     Done,
     Failed,
@@ -18,18 +19,15 @@ from imsalg.core.gateway_model import (
     Report,
     State,
     Ticket,
-    audited_contexts,
     message_id,
 )
-from imsalg.core.gateway_trace import trace_fields
+from imsalg.core.gateway_trace import lines_of
 from imsalg.core.media_events import CloseGateway, Log, MediaCommand, ToGateway, Trace
 from imsalg.media_settings import MediaSettings
 from imswire.base import LimitExceeded
 from imswire.h248 import iq
 from imswire.h248.errors import H248Error, error
 from imswire.h248.model import (
-    ALL,
-    ALL_CONTEXTS,
     NULL_CONTEXT,
     ROOT,
     Action,
@@ -38,7 +36,6 @@ from imswire.h248.model import (
     ErrorDescriptor,
     Message,
     ServiceChange,
-    TransactionAck,
     TransactionReply,
     TransactionRequest,
 )
@@ -57,12 +54,6 @@ from imswire.h248.transaction import (
 
 BAD_MESSAGES = 16
 """Unreadable messages on one link, one after another, before it is closed."""
-
-
-PROBE = Ticket(-1)
-AUDIT = Ticket(-2)
-ORDER = Ticket(0)
-"""Tickets that are not a call's: the heartbeat, the audit after a return, and transactions nobody waits for."""
 
 
 class Gateways:
@@ -92,6 +83,9 @@ class Gateways:
         self.links: dict[int, Link] = {}
         self.gateways: dict[str, Gateway] = {}
         self.reports: list[Report] = []
+        self._audits = Audits(self, self._log)
+        self.timeouts = 0
+        """Transactions of ours that had no reply in time, or whose link broke."""
 
     # --- what calls need ---
 
@@ -258,18 +252,20 @@ class Gateways:
         text: str = "no reply",
     ) -> None:
         ticket = link.tickets.pop(tid, ORDER)
+        if reply is None and code == 0:
+            self.timeouts += 1
         reserving = ticket.reserving
         gateway = link.gateway
         if gateway is not None:
             gateway.reserving -= reserving
-        if ticket is AUDIT and gateway is not None:
-            self._audited(gateway, reply, now)
+        if ticket in AUDITS and gateway is not None:
+            self._audits.answered(gateway, ticket, reply, now)
         elif reply is None and reserving and gateway is not None and gateway.state is not State.AWAY:
             # Whether the contexts were made is not known: look.
-            self._audit(gateway, now)
+            self._audits.start(gateway, now)
         self._done(ticket.number, reply, code, text)
         if gateway is not None and reserving:
-            self._subtract_suspects(gateway, now)
+            self._audits.subtract_suspects(gateway, now)
 
     def _done(self, ticket: int, reply: TransactionReply | None = None, code: int = 0, text: str = "") -> None:
         if ticket > 0:
@@ -298,7 +294,7 @@ class Gateways:
         gateway = link.gateway
         if gateway is not None and gateway.audit_due:
             gateway.audit_due = False
-            self._audit(gateway, now)
+            self._audits.start(gateway, now)
 
     def _command(self, link: Link, action: Action, command: Command, mid: str, now: float) -> Command:
         if command.name == "ServiceChange":
@@ -380,47 +376,13 @@ class Gateways:
             self._forget_contexts(link.gateway, "media gateway went out of service")
             self._log("warning", "media gateway out of service", link.gateway, reason=reason)
 
-    # --- audit, loss ---
-
-    def _audit(self, gateway: Gateway, now: float) -> None:
-        action = Action(ALL_CONTEXTS, (Command("AuditValue", ALL, audit=Audit()),))
-        self.transact(gateway.mid, (action,), AUDIT, now)
-
-    def _audited(self, gateway: Gateway, reply: TransactionReply | None, now: float) -> None:
-        """Subtract what nobody claims; report what is claimed and gone."""
-        if reply is None:
-            return
-        found, fault = audited_contexts(reply)
-        if fault is not None:
-            self._log("warning", "audit refused", gateway, code=fault.code, text=fault.text)
-            return
-        gone = tuple(sorted(gateway.contexts.keys() - found))
-        for context in gone:
-            gateway.contexts.pop(context)
-        if gone:
-            self.reports.append(Lost(gateway.mid, gone, "media gateway lost the context"))
-        gateway.suspects = found - gateway.contexts.keys()
-        self._subtract_suspects(gateway, now)
-
-    def _subtract_suspects(self, gateway: Gateway, now: float) -> None:
-        """Unclaimed contexts may still be those of a reservation whose reply is on its way: wait until there is
-        none."""
-        if gateway.reserving or not gateway.suspects or gateway.state is State.AWAY:
-            return
-        if any(isinstance(report, Done) for report in self.reports):
-            return
-        orphans = sorted(gateway.suspects - gateway.contexts.keys())
-        gateway.suspects.clear()
-        if orphans:
-            self._log("warning", "contexts that nobody claims", gateway, contexts=orphans)
-            actions = tuple(Action(context, (iq.to_subtract(),)) for context in orphans)
-            self.transact(gateway.mid, actions, ORDER, now)
+    # --- loss ---
 
     def settled(self, now: float) -> None:
         """The reports are taken: look again at unclaimed contexts that had to wait for that."""
         for gateway in self.gateways.values():
             if gateway.suspects:
-                self._subtract_suspects(gateway, now)
+                self._audits.subtract_suspects(gateway, now)
 
     def _lose(self, gateway: Gateway, text: str) -> None:
         self.gateways.pop(gateway.mid, None)
@@ -441,22 +403,7 @@ class Gateways:
     def _trace(self, link: Link, direction: str, message: Message) -> None:
         if not self._tracing:
             return
-        gateway = link.gateway
-        for transaction in message.transactions:
-            tid = None if isinstance(transaction, TransactionAck) else transaction.id
-            # Only replies and pendings that come in, and requests that go out, bear ids of ours.
-            ours = (direction == "out") is isinstance(transaction, TransactionRequest)
-            ticket = link.tickets.get(tid, ORDER) if tid is not None and ours else ORDER
-            if ticket is PROBE:
-                continue  # heartbeats would drown everything else
-            key, call_id = ticket.call, ticket.call_id
-            if not key and gateway is not None and isinstance(transaction, TransactionRequest):
-                keys = (gateway.contexts.get(action.context, "") for action in transaction.actions)
-                key = next((found for found in keys if found), "")
-                call_id = self._call_id(key)
-            fields = trace_fields(direction, gateway.mid if gateway is not None else message.mid, transaction)
-            if key:
-                fields |= {"call": key, "call_id": call_id}
+        for fields in lines_of(link, direction, message, self._call_id):
             self._emit(Trace("h248", fields))
 
     def _log(self, level: str, event: str, gateway: Gateway, **fields: object) -> None:

@@ -4,10 +4,12 @@ A :class:`MediaHalf` is a machine: it owns the calls and the gateways, hands eac
 carries between them what they have to say to each other, until nobody has anything left to say.
 """
 
+from collections import Counter
 from collections.abc import Callable
 
 from imsalg.core.call import Call
-from imsalg.core.call_model import Failure, MediaFailed, Stage
+from imsalg.core.call_model import ConnectionClosed, Failure, LineFailed, MediaFailed, Stage
+from imsalg.core.call_state import CallState
 from imsalg.core.gateway_model import Done, Failed, Lost, State, Ticket
 from imsalg.core.gateways import Gateways
 from imsalg.core.media_events import (
@@ -26,27 +28,9 @@ from imsalg.core.media_events import (
     Refuse,
     Trace,
 )
+from imsalg.core.media_failures import FAILURES, reaction
 from imsalg.media_settings import MediaSettings
 from imswire.h248.model import Action
-
-FAILURES: dict[str, int | None] = {
-    "fingerprint-mismatch": 488,
-    "tls-failed": 488,
-    "tcp-failed": 503,
-    "inactive": 408,
-    "remote-closed": None,
-}
-"""Failure kind of a Notify -> the SIP status with which the call is ended; None is for the log alone.
-
-A fingerprint that does not match has to end the session at once (RFC 4975 14.4). An MSRP connection that was closed
-can be set up again by either end with a re-offer, so it is theirs to hang up (RFC 4975 5.4).
-"""
-WORDS: dict[str, str] = {
-    "fingerprint-mismatch": "certificate fingerprint mismatch",
-    "tls-failed": "TLS handshake failed",
-    "tcp-failed": "TCP connection failed",
-    "inactive": "media inactive",
-}
 
 
 class MediaHalf:
@@ -72,10 +56,16 @@ class MediaHalf:
             tracing=tracing,
         )
         self.calls: dict[str, Call] = {}
+        self.lines: Counter[tuple[str, ...]] = Counter()
+        """Guarded lines that were agreed: medium, direction, and whether they were ``secured`` or ``passed``."""
+        self.refused: Counter[int] = Counter()
+        """Offers and answers refused here, by SIP status."""
+        self.failures: Counter[str] = Counter()
+        """Media failures that gateways reported, by their kind (a key of :data:`FAILURES`)."""
         self._tracing = tracing
         self._out: list[MediaCommand] = []
         self._now = 0.0
-        self._waiting: dict[int, Call] = {}
+        self._waiting: dict[int, CallState] = {}
         self._last_ticket = 0
 
     # --- the machine ---
@@ -182,6 +172,7 @@ class MediaHalf:
         if call is None:
             return
         failure = report.failure
+        self.failures[failure.kind] += 1
         fields: dict[str, object] = {
             "call_id": call.sip_call_id,
             "user": call.profile.user,
@@ -193,12 +184,16 @@ class MediaHalf:
         }
         if failure.expected or failure.seen:
             fields |= {"expected": failure.expected, "seen": failure.seen}
-        status = FAILURES.get(failure.kind)
-        if status is None:
-            self.emit(Log("info", "media connection closed", fields))
+        row, wanted = FAILURES[failure.kind], reaction(failure.kind, self.settings.failures)
+        if wanted == "log":
+            self.emit(Log("info", row.words, fields))
+            call.handle(ConnectionClosed(report.context))
             return
         self.emit(Log("error", "media failed", fields))
-        call.handle(MediaFailed(status, WORDS[failure.kind]))
+        if wanted == "drop":
+            call.handle(LineFailed(report.context, row.status, row.words))
+        else:
+            call.handle(MediaFailed(row.status, row.words))
 
     def _call_id(self, key: str) -> str:
         call = self.calls.get(key)
@@ -211,7 +206,15 @@ class MediaHalf:
         if type(command) is not Trace or self._tracing:
             self._out.append(command)
 
-    def choose(self, call: Call, lines: int) -> bool:
+    def count_line(self, medium: str, direction: str, outcome: str) -> None:
+        """A guarded line was agreed."""
+        self.lines[medium, direction, outcome] += 1
+
+    def count_refusal(self, status: int) -> None:
+        """An offer or answer was refused."""
+        self.refused[status] += 1
+
+    def choose(self, call: CallState, lines: int) -> bool:
         """Bind ``call`` to a gateway in service."""
         gateway = self.gateways.choose(call.gateway if call.lines else None)
         if gateway is None:
@@ -219,8 +222,8 @@ class MediaHalf:
         call.gateway = gateway.mid
         return True
 
-    def request(self, call: Call, actions: tuple[Action, ...]) -> int:
-        """Send a transaction for ``call``; its outcome comes through :meth:`Call.outcome`, never at once."""
+    def request(self, call: CallState, actions: tuple[Action, ...]) -> int:
+        """Send a transaction for ``call``; its outcome comes through :meth:`CallState.outcome`, never at once."""
         self._last_ticket += 1
         self._waiting[self._last_ticket] = call
         reserving = sum(1 for action in actions if any(command.name == "Add" for command in action.commands))
@@ -228,12 +231,12 @@ class MediaHalf:
         self.gateways.transact(call.gateway or "", actions, ticket, self._now)
         return ticket.number
 
-    def order(self, call: Call, actions: tuple[Action, ...]) -> None:
+    def order(self, call: CallState, actions: tuple[Action, ...]) -> None:
         """Send a transaction whose outcome nobody waits for."""
         if call.gateway is not None:
             self.gateways.transact(call.gateway, actions, Ticket(0, call.key, call.sip_call_id), self._now)
 
-    def claim(self, call: Call, context: int, index: int) -> None:
+    def claim(self, call: CallState, context: int, index: int) -> None:
         """That context belongs to the call."""
         self.gateways.claim(call.gateway or "", context, call.key)
         fields: dict[str, object] = {
@@ -245,11 +248,11 @@ class MediaHalf:
         }
         self.emit(Trace("bind", fields))
 
-    def release(self, call: Call, context: int) -> None:
+    def release(self, call: CallState, context: int) -> None:
         """That context belongs to nobody any more."""
         self.gateways.release(call.gateway or "", context)
 
-    def forget(self, call: Call) -> None:
+    def forget(self, call: CallState) -> None:
         """The call is over."""
         if self.calls.get(call.key) is call:
             del self.calls[call.key]

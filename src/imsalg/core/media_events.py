@@ -21,6 +21,11 @@ class Side(StrEnum):
     CORE = "core"
 
 
+def direction_of(side: Side) -> str:
+    """``originating`` or ``terminating``, as seen by the served user, for a call that comes from ``side``."""
+    return "originating" if side is Side.ACCESS else "terminating"
+
+
 class AccessProfile(Struct, frozen=True):
     """What the media half must know of the served UE: read by value from its binding.
 
@@ -38,9 +43,14 @@ class AccessProfile(Struct, frozen=True):
 
 
 class OfferIn(Struct, frozen=True):
-    """An SDP offer arrived from ``side`` and is held under ``token`` (INVITE or re-INVITE body).
+    """An SDP offer arrived from ``side`` and is held under ``token``.
 
+    It came in an INVITE, re-INVITE, UPDATE or PRACK, or (delayed) in a reliable provisional response or 2xx; the SIP
+    half sees to it that one offer at a time is under way in a dialog, so that the media half may refuse a second one.
     ``call`` is the key of the call (one INVITE dialog set seen by this P-CSCF); ``sip_call_id`` is for logs and traces.
+    ``leg`` is the dialog that the offer is in, by the called party's tag; "" for the offer of an initial INVITE, which
+    every leg may answer. An offer in a leg that has answered the INVITE in a reliable provisional response means that
+    this earlier exchange is agreed for that leg; other legs of an initial INVITE may still answer it.
     """
 
     call: str
@@ -49,13 +59,15 @@ class OfferIn(Struct, frozen=True):
     body: bytes
     profile: AccessProfile
     sip_call_id: str = ""
+    leg: str = ""
 
 
 class AnswerIn(Struct, frozen=True):
-    """An SDP answer from ``side`` for leg ``leg`` (its To-tag), held under ``token``.
+    """An SDP answer from ``side`` in dialog ``leg`` (the called party's tag), held under ``token``.
 
-    ``final`` is True in a 2xx, False in a reliable provisional response. The same answer repeated (200 after a
-    reliable 183) gives the same rewritten body and no H.248.
+    ``final`` is False in a provisional response, reliable or a mere preview (the answer is then complete with
+    :class:`LegConfirmed`); True in a 2xx to INVITE, UPDATE or PRACK, in a PRACK and in an ACK: offer and answer are
+    agreed. An answer repeated in the same dialog (200 after a reliable 183) is not asked for again.
     """
 
     call: str
@@ -67,7 +79,8 @@ class AnswerIn(Struct, frozen=True):
 
 
 class OfferFailed(Struct, frozen=True):
-    """The pending offer was refused (final non-2xx) or cancelled; the session goes back to what was agreed before.
+    """The pending offer was refused (final non-2xx), cancelled or left without an answer; the session goes back to what
+    was agreed before.
 
     ``initial`` True: the whole call ends, everything is subtracted.
     """
@@ -83,7 +96,11 @@ class CallEnded(Struct, frozen=True):
 
 
 class LegConfirmed(Struct, frozen=True):
-    """A 2xx with To-tag ``leg`` went through: the other legs of the fork are over."""
+    """A 2xx to INVITE went through: its exchange is agreed for ``leg``.
+
+    The other legs of a fork are over, unless they accept too. While another offer is under way in the
+    dialog this waits until that is answered; it may come for an exchange that is complete already.
+    """
 
     call: str
     leg: str
@@ -137,7 +154,9 @@ class Proceed(Struct, frozen=True):
 
 class Refuse(Struct, frozen=True):
     """Do not forward. For an offer in a request: answer ``status`` ``reason`` with the Warning text (399) and, when not
-    None, Retry-After seconds. For a held answer: the SIP half ends the call towards both sides with that reason."""
+    None, Retry-After seconds; the session stays as it was. An offer in a provisional response to a re-INVITE: that is
+    cancelled and answered so. For a held answer, and for an offer in a 2xx, which nobody can refuse: the SIP half ends
+    the call towards both sides with that reason. No OfferFailed follows a refused offer."""
 
     call: str
     token: int

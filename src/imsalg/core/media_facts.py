@@ -7,9 +7,23 @@ from functools import lru_cache
 from msgspec import Struct
 
 from imsalg.core.media_events import Side
+from imsalg.core.media_kinds import medium_by_transport
 from imsalg.core.media_policy import History, LineFacts, Prints, Proto
+from imsalg.core.msrp_mode import Paths, paths_of
 from imswire.base import ProtocolError
-from imswire.sdp.attributes import E2ae, Setup, e2ae_of, fingerprints, has_cema, has_key_mgmt, has_sdes, setup_of
+from imswire.sdp.attributes import (
+    E2ae,
+    MsrpPath,
+    Setup,
+    connection_of,
+    e2ae_of,
+    fingerprints,
+    has_cema,
+    has_key_mgmt,
+    has_sdes,
+    setup_of,
+    tls_id,
+)
 from imswire.sdp.model import Media, SessionDescription
 
 STRONG_HASHES: tuple[str, ...] = ("sha-256", "sha-384", "sha-512")
@@ -17,14 +31,14 @@ STRONG_HASHES: tuple[str, ...] = ("sha-256", "sha-384", "sha-512")
 DISCARD = 9
 """The port an active endpoint shows (RFC 4145 4): not to be dialled, not to be filtered on."""
 
-_PROTOS: dict[str, Proto] = {"TCP/TLS/MSRP": Proto.MSRP_TLS, "TCP/MSRP": Proto.MSRP}
-
 
 class Endpoint(Struct, frozen=True):
     """One end of a secured line, as its own SDP describes it.
 
     ``fingerprints`` are (hash, octets) with a usable hash. ``setup`` is None when absent at media and session level.
-    ``path`` is the raw ``a=path``: a changed one asks for a new connection (RFC 4975 5.4).
+    ``path`` is the raw ``a=path``: a changed one asks for a new connection (RFC 4975 5.4), as does another ``tls_id``
+    (RFC 8842 5). ``renewed`` is ``a=connection:new`` (RFC 4145 5), for media to which it applies; without the
+    attribute a connection is kept, whatever its default, since refreshes often leave it out.
     """
 
     family: str
@@ -34,11 +48,34 @@ class Endpoint(Struct, frozen=True):
     fingerprints: tuple[tuple[str, bytes], ...] = ()
     path: str = ""
     cema: bool = False
+    tls_id: str = ""
+    renewed: bool = False
+
+    @property
+    def session(self) -> str:
+        """The session id of the MSRP URI; raises :class:`ProtocolError` where there is none."""
+        session = MsrpPath.parse(self.path).endpoint.session_id
+        if not session:
+            raise ProtocolError("sdp.path", "a=path has no session id")
+        return session
+
+    def differs(self, new: "Endpoint") -> bool:
+        """Does ``new`` describe another end than this one, so that a connection between them does not go on?
+
+        The port of an end that connects itself tells nothing (RFC 4145 4).
+        """
+        ports = {self.port, new.port}
+        other_port = len(ports) > 1 and DISCARD not in ports and Setup.ACTIVE not in (self.setup, new.setup)
+        mine = (self.family, self.address, self.path, self.tls_id, frozenset(self.fingerprints))
+        return other_port or mine != (new.family, new.address, new.path, new.tls_id, frozenset(new.fingerprints))
 
 
 def proto_of(media: Media) -> Proto:
     """The transport of a line in the matrix' terms."""
-    return _PROTOS.get(media.proto.upper(), Proto.OTHER)
+    medium = medium_by_transport(media.proto)
+    if medium is None:
+        return Proto.OTHER
+    return Proto.TLS if media.proto.upper() == medium.secure else Proto.PLAIN
 
 
 def usable_fingerprints(
@@ -74,36 +111,42 @@ def _address(sdp: SessionDescription, media: Media) -> tuple[str, str] | None:
 
 
 def endpoint(sdp: SessionDescription, media: Media, *, allow_sha1: bool = False) -> Endpoint:
-    """Read the end of a secured line; raises :class:`ProtocolError` when it has no IP address or a bad ``a=setup``."""
+    """Read the end of a secured line; raises :class:`ProtocolError` when it has no IP address or a bad ``a=setup``.
+
+    An MSRP end without CEMA is where its ``a=path`` says (RFC 4975 8.1); a domain name there is not resolved, and c=
+    and m= are taken, which are to say the same.
+    """
     address = _address(sdp, media)
     if address is None:
         raise ProtocolError("sdp.connection", "the connection address is not an IP address")
+    medium = medium_by_transport(media.proto)
+    family, host, port = *address, media.port
+    path = (media.get("path") or "") if medium is not None and medium.paths else ""
+    if path and not has_cema(media):
+        family, host, port = _path_address(path) or (family, host, port)
     _, prints = usable_fingerprints(sdp, media, allow_sha1=allow_sha1)
     return Endpoint(
-        family=address[0],
-        address=address[1],
-        port=media.port,
+        family=family,
+        address=host,
+        port=DISCARD if media.port == DISCARD else port,
         setup=setup_of(media, sdp),
         fingerprints=prints,
-        path=media.get("path") or "",
+        path=path,
         cema=has_cema(media),
+        tls_id=tls_id(media) or "",
+        renewed=medium is not None and medium.connection and connection_of(media) == "new",
     )
 
 
-def path_matches_connection(end: Endpoint) -> bool:
-    """RFC 6714 4.4: does the topmost MSRP URI of ``a=path`` carry the address and port of c= and m=?
-
-    A domain name cannot be resolved here and counts as no match.
-    """
-    uri = end.path.split(" ", 1)[0]
-    authority = uri.partition("://")[2].partition("/")[0].partition(";")[0].rpartition("@")[2]
-    host, colon, port = authority.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or len(port) > 5:
-        return False
+def _path_address(path: str) -> tuple[str, str, int] | None:
+    """Family, address and port of the topmost URI, None for a domain name or what cannot be read."""
     try:
-        return ipaddress.ip_address(host.strip("[]")) == ipaddress.ip_address(end.address) and int(port) == end.port
-    except ValueError:
-        return False
+        hop = MsrpPath.parse(path).hop
+        version = ipaddress.ip_address(hop.host).version
+    except (ProtocolError, ValueError):
+        return None
+    family = f"IP{version}"
+    return (family, hop.host, hop.port) if hop.port and _usable(family, hop.host) else None
 
 
 def line_facts(
@@ -111,24 +154,35 @@ def line_facts(
     side: Side,
     agreed: frozenset[str],
     history: Mapping[int, History],
+    secured: Mapping[int, tuple[str, bool]] | None = None,
     *,
     allow_sha1: bool = False,
 ) -> tuple[LineFacts, ...]:
-    """The facts of every m-line of an offer from ``side``, in order. ``history`` tells what a line was until now."""
-    return tuple(
-        LineFacts(
-            index=index,
-            side=side,
-            proto=proto_of(media),
-            history=history.get(index, History.NEW),
-            requested=e2ae_of(media) == E2ae.REQUESTED,
-            agreed="msrp-tls" in agreed,
-            prints=usable_fingerprints(sdp, media, allow_sha1=allow_sha1)[0],
-            keyed=has_key_mgmt(sdp, media) or has_sdes(media),
-            cema=has_cema(media),
-            removed=media.port == 0,
-            address_ok=_address(sdp, media) is not None,
-            label=f"{media.media} {media.port} {media.proto}",
+    """The facts of every m-line of an offer from ``side``, in order. ``history`` tells what a line was until now, and
+    ``secured`` of which medium a secured line is and whether its messages are rewritten."""
+    facts = []
+    for index, media in enumerate(sdp.media):
+        medium = medium_by_transport(media.proto)
+        before, aware = (secured or {}).get(index, ("", False))
+        # A secured line that comes back with another medium has changed its transport, whatever that is.
+        other = medium is None or (before and before != medium.name)
+        facts.append(
+            LineFacts(
+                index=index,
+                side=side,
+                proto=Proto.OTHER if other else proto_of(media),
+                history=history.get(index, History.NEW),
+                requested=e2ae_of(media) == E2ae.REQUESTED,
+                agreed=medium is not None and medium.mechanism in agreed,
+                prints=usable_fingerprints(sdp, media, allow_sha1=allow_sha1)[0],
+                keyed=has_key_mgmt(sdp, media) or has_sdes(media),
+                cema=has_cema(media),
+                removed=media.port == 0,
+                address_ok=_address(sdp, media) is not None,
+                label=f"{media.media} {media.port} {media.proto}",
+                medium=medium.name if medium is not None else "",
+                paths=paths_of(media) if medium is not None and medium.paths else Paths.ONE,
+                aware=aware,
+            )
         )
-        for index, media in enumerate(sdp.media)
-    )
+    return tuple(facts)

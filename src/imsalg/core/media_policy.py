@@ -4,19 +4,21 @@
 one row matches each combination; a combination without a row is refused. A line that is to be secured must then satisfy
 :data:`REQUIREMENTS`.
 
-The operator's words for MSRP:
+The operator has a word for each medium (:data:`~imsalg.core.media_kinds.MEDIA`), realm and direction; below, TLS and
+plain stand for the two transports of the medium, ``TCP/TLS/MSRP`` and ``TCP/MSRP``, ``TCP/TLS/BFCP`` and ``TCP/BFCP``.
+The direction is that of the offer: a line that the UE offers is originating, in whatever call (TR 29.828 5.2.1.2.2).
 
 ``off``       nothing is done; every line passes unchanged.
-``optional``  e2ae where the standard wants it: from the UE ``TCP/TLS/MSRP`` with ``a=3ge2ae:requested`` and agreement
-              at registration; towards the UE ``TCP/MSRP`` when the UE agreed. All else passes unchanged to the byte.
+``optional``  e2ae where the standard wants it: from the UE TLS with ``a=3ge2ae:requested`` and agreement at
+              registration; towards the UE plain when the UE agreed. All else passes unchanged to the byte.
               ``requested`` without agreement passes too: step 1 makes agreement a condition for taking part in the
               security, and the UE's TLS then runs end to end, verified against the fingerprint in the peer's answer.
               It never becomes plain text, because an answer with another transport is not an answer to that line
               (RFC 3264 6).
-``required``  every MSRP line is secured at the edge or the offer is refused with 488; lines keyed end to end by
+``required``  every line is secured at the edge or the offer is refused with 488; lines keyed end to end by
               ``a=key-mgmt`` or ``a=crypto`` still pass.
-``always``    TLS is terminated for every ``TCP/TLS/MSRP`` line from a UE that has a fingerprint and added for every
-              ``TCP/MSRP`` line towards a UE, even without agreement or indication (the notes on GSMA RCS 5.1).
+``always``    TLS is terminated for every TLS line from a UE that has a fingerprint and added for every plain line
+              towards a UE, even without agreement or indication (the notes on GSMA RCS 5.1).
 """
 
 from collections.abc import Sequence
@@ -25,14 +27,16 @@ from enum import StrEnum
 from msgspec import Struct
 
 from imsalg.core.media_events import Side
-from imsalg.media_settings import MsrpPolicy
+from imsalg.core.media_kinds import MEDIA
+from imsalg.core.msrp_mode import Mode, Paths, mode_of
+from imsalg.media_settings import MediaSettings, MsrpMode, PolicyWord
 
 
 class Proto(StrEnum):
-    """The transports that the matrix tells apart."""
+    """The transports that the matrix tells apart: those of a medium of the edge, and all else."""
 
-    MSRP_TLS = "TCP/TLS/MSRP"
-    MSRP = "TCP/MSRP"
+    TLS = "tls"
+    PLAIN = "plain"
     OTHER = "other"
 
 
@@ -72,7 +76,9 @@ class LineFacts(Struct, frozen=True):
     """One m-line of an offer as the matrix sees it.
 
     ``requested``: ``a=3ge2ae:requested`` at media level. ``keyed``: ``a=key-mgmt`` or ``a=crypto`` applies.
-    ``address_ok``: its connection is an IP address with a port. ``prints`` counts media and session level.
+    ``address_ok``: its connection is an IP address with a port. ``prints`` counts media and session level. ``medium``
+    is a key of :data:`~imsalg.core.media_kinds.MEDIA`, empty for other lines. ``paths`` and ``aware`` (rewritten
+    already) are for MSRP.
     """
 
     index: int
@@ -87,6 +93,9 @@ class LineFacts(Struct, frozen=True):
     removed: bool = False
     address_ok: bool = True
     label: str = ""
+    medium: str = "msrp"
+    paths: Paths = Paths.ONE
+    aware: bool = False
 
 
 class Row(Struct, frozen=True):
@@ -96,13 +105,13 @@ class Row(Struct, frozen=True):
     proto: tuple[Proto, ...]
     side: Side | None = None
     history: tuple[History, ...] = (History.NEW,)
-    policy: tuple[MsrpPolicy, ...] | None = None
+    policy: tuple[PolicyWord, ...] | None = None
     keyed: bool | None = False
     requested: bool | None = None
     agreed: bool | None = None
     fingerprint: bool | None = None
 
-    def matches(self, facts: LineFacts, policy: MsrpPolicy) -> bool:
+    def matches(self, facts: LineFacts, policy: PolicyWord) -> bool:
         """True when every column of the row holds for the line under ``policy``."""
         return (
             facts.proto in self.proto
@@ -116,16 +125,16 @@ class Row(Struct, frozen=True):
         )
 
 
-_TLS, _PLAIN, _MSRP = (Proto.MSRP_TLS,), (Proto.MSRP,), (Proto.MSRP_TLS, Proto.MSRP)
+_TLS, _PLAIN, _BOTH = (Proto.TLS,), (Proto.PLAIN,), (Proto.TLS, Proto.PLAIN)
 _SECURED = (History.SECURED,)
 _UE, _CORE = Side.ACCESS, Side.CORE
 
 MATRIX: tuple[Row, ...] = (
     # Lines that are none of our business.
     Row(Verdict.PASS, (Proto.OTHER,), history=(History.NEW, History.PASSED), keyed=None),
-    Row(Verdict.PASS, _MSRP, history=(History.PASSED,), keyed=None),
-    Row(Verdict.PASS, _MSRP, keyed=True),
-    Row(Verdict.PASS, _MSRP, policy=("off",)),
+    Row(Verdict.PASS, _BOTH, history=(History.PASSED,), keyed=None),
+    Row(Verdict.PASS, _BOTH, keyed=True),
+    Row(Verdict.PASS, _BOTH, policy=("off",)),
     # Lines that are secured already stay so, whoever offers them again.
     Row(Verdict.SECURE, _TLS, _UE, _SECURED, keyed=None),
     Row(Verdict.DOWNGRADE, _PLAIN, _UE, _SECURED, keyed=None),
@@ -157,7 +166,7 @@ MATRIX: tuple[Row, ...] = (
 TEXTS: dict[str, str] = {
     Verdict.NO_TLS: "protection is required but the line is offered without TLS",
     Verdict.NOT_REQUESTED: "policy requires 3ge2ae:requested",
-    Verdict.NOT_AGREED: "msrp-tls was not agreed at registration",
+    Verdict.NOT_AGREED: "{mechanism} was not agreed at registration",
     Verdict.END_TO_END: "policy requires protection at the access edge, not end to end",
     Verdict.DOWNGRADE: "the line is protected and cannot go on without TLS",
     Verdict.TAKEOVER: "the line is protected at the access edge and cannot become end to end",
@@ -168,6 +177,10 @@ TEXTS: dict[str, str] = {
     "fingerprint-broken": "the certificate fingerprint cannot be read",
     "address": "the connection address is not an IP address",
     "no-cema": "a=msrp-cema is missing and message paths are not rewritten",
+    "relays": "a=path names MSRP relays, so that neither its addresses can be replaced nor the line be protected",
+    "path-missing": "there is no a=path",
+    "path-broken": "a=path cannot be read",
+    "path-session": "a=path has no session id",
 }
 """Slug -> the words of the Warning."""
 
@@ -189,29 +202,39 @@ class Kind(StrEnum):
 
 
 class MediaPlan(Struct, frozen=True):
-    """The decision for one m-line. A refusal has the SIP status, its slug and the Warning text that names the line."""
+    """The decision for one m-line. A refusal has the SIP status, its slug and the Warning text that names the line.
+
+    A line that passes although policy would have it secured has slug and text too, for the log. ``mode`` says whether
+    the AGW rewrites messages.
+    """
 
     index: int
     kind: Kind
     status: int = 0
     reason: str = ""
     warning: str = ""
+    mode: Mode = Mode.AGNOSTIC
 
 
-def verdict(facts: LineFacts, policy: MsrpPolicy) -> Verdict:
+def verdict(facts: LineFacts, policy: PolicyWord) -> Verdict:
     """The matrix alone, for a line that is not removed."""
     return next((row.verdict for row in MATRIX if row.matches(facts, policy)), Verdict.NO_ROW)
 
 
-def refusal(facts: LineFacts, slug: str) -> MediaPlan:
-    """A plan that refuses the whole offer with 488 because of this line (RFC 3261 21.4.26, Warning 399)."""
+def _worded(facts: LineFacts, slug: str) -> str:
     name = f"media line {facts.index + 1}"
     if facts.label:
         name += f" ({facts.label})"
-    return MediaPlan(facts.index, Kind.REFUSE, 488, slug, f"{name}: {TEXTS[slug]}")
+    medium = MEDIA.get(facts.medium)
+    return f"{name}: {TEXTS[slug].format(mechanism=medium.mechanism if medium else 'protection')}"
 
 
-def decide(facts: LineFacts, policy: MsrpPolicy) -> MediaPlan:
+def refusal(facts: LineFacts, slug: str) -> MediaPlan:
+    """A plan that refuses the whole offer with 488 because of this line (RFC 3261 21.4.26, Warning 399)."""
+    return MediaPlan(facts.index, Kind.REFUSE, 488, slug, _worded(facts, slug))
+
+
+def decide(facts: LineFacts, policy: PolicyWord, mode: MsrpMode = "auto") -> MediaPlan:
     """The plan of one line: the matrix, then what a line to be secured must have."""
     if facts.removed:
         return MediaPlan(facts.index, Kind.REMOVED)
@@ -225,15 +248,31 @@ def decide(facts: LineFacts, policy: MsrpPolicy) -> MediaPlan:
             return refusal(facts, slug)
     if not facts.address_ok:
         return refusal(facts, "address")
-    if not facts.cema:
-        return refusal(facts, "no-cema")
-    return MediaPlan(facts.index, Kind.E2AE)
+    if not MEDIA[facts.medium].paths:
+        return MediaPlan(facts.index, Kind.E2AE)
+    handling = mode_of(mode, cema=facts.cema, paths=facts.paths, aware=facts.aware)
+    if isinstance(handling, Mode):
+        return MediaPlan(facts.index, Kind.E2AE, mode=handling)
+    if handling == "relays" and policy == "optional" and facts.history is History.NEW:
+        return MediaPlan(facts.index, Kind.PASS, reason=handling, warning=_worded(facts, handling))
+    return refusal(facts, handling)
 
 
-def plan_offer(lines: Sequence[LineFacts], policy: MsrpPolicy) -> tuple[tuple[MediaPlan, ...], MediaPlan | None]:
-    """Plans for all lines, and the first refusal if there is one: then the whole offer is refused.
+def plan_offer(
+    lines: Sequence[LineFacts], settings: MediaSettings, realm: str
+) -> tuple[tuple[MediaPlan, ...], MediaPlan | None]:
+    """Plans for all lines of an offer from or to a UE of access realm ``realm``, and the first refusal if there is one:
+    then the whole offer is refused.
 
     A mixed offer is not trimmed: the caller learns which line was not acceptable and can offer again without it.
     """
-    plans = tuple(decide(line, policy) for line in lines)
+    mode = settings.realm(realm).msrp_mode
+    plans = tuple(decide(line, policy_for(line, settings, realm), mode) for line in lines)
     return plans, next((plan for plan in plans if plan.kind is Kind.REFUSE), None)
+
+
+def policy_for(line: LineFacts, settings: MediaSettings, realm: str) -> PolicyWord:
+    """The operator's word for a line; ``off`` for media without one."""
+    if line.medium not in MEDIA:
+        return "off"
+    return settings.policy_of(realm, line.medium, originating=line.side is Side.ACCESS)

@@ -8,7 +8,8 @@ end used.
 from imsalg.core.context import Context
 from imsalg.core.media_events import EndCall, Side
 from imsalg.core.routing import next_uri
-from imsalg.core.sip_call import Answer, Call, Forward, Party, Purpose, Stage, other, tag_of
+from imsalg.core.sdp_body import drop_sdp
+from imsalg.core.sip_call import Answer, Call, Forward, Party, Purpose, Stage, other
 from imswire.base import ProtocolError
 from imswire.sip.flow import Flow
 from imswire.sip.headers import Headers, split_values
@@ -29,53 +30,107 @@ class Release:
         self._ctx = ctx
 
     def end_call(self, command: EndCall) -> None:
-        """The media half gives a call up: BYE both ways, or CANCEL and a final answer while it is early."""
+        """The media half gives a call up."""
         ctx = self._ctx
         call = ctx.calls.get(command.call)
-        if call is None or call.stage is Stage.ENDING:
+        if call is not None:
+            self.give_up(call, Answer(command.status, command.text))
+
+    def give_up(self, call: Call, answer: Answer) -> None:
+        """End a call ourselves: BYE both ways, or CANCEL and a final answer while it is early."""
+        ctx = self._ctx
+        if call.stage is Stage.ENDING:
             return
         ctx.call, ctx.who = call, call.profile.user
         ctx.stats.released += 1
-        ctx.trace("call", what="ended", call_id=call.call_id, reason=command.text, status=command.status)
-        answer = Answer(command.status, command.text)
+        call.outcome = "released"
+        ctx.trace(
+            "call", what="ended", call_id=call.call_id, call=call.key, reason=answer.warning, status=answer.status
+        )
         if call.stage is Stage.ESTABLISHED:
             self.established(call, answer)
             return
+        self._abort_all(call, answer)
+        self.end(call)
+
+    def end(self, call: Call) -> None:
+        """The call is over, whatever ended it: nothing waits for the media half, nothing is routed any more."""
+        self.media_over(call)
+        self._ctx.end_call(call)
+
+    def media_over(self, call: Call) -> None:
+        """The media half will give no verdicts any more: what waits for one is answered (RFC 3261 15.1.2)."""
         for forward in list(call.forwards):
-            self.abort(forward, answer)
-        ctx.end_call(call)
+            if forward.hold:
+                self.abort(forward, Answer(487))
+        call.exchanges.clear()
+        call.confirm_due = None
+        self._ctx.media_over(call)
+
+    def _abort_all(self, call: Call, answer: Answer) -> None:
+        for forward in list(call.forwards):
+            if forward.hold or forward.received.method in ("INVITE", "UPDATE", "PRACK"):
+                self.abort(forward, answer)
 
     def abort(self, forward: Forward, answer: Answer) -> None:
         """Answer a pending request ourselves; if it went on already, cancel it there and swallow what comes."""
         ctx = self._ctx
+        if forward.purpose is Purpose.ACK:
+            self._ack_without_answer(forward)
+            return
         if forward.answered or forward.server is None:
+            if forward.hold:  # a later 2xx of another leg waits: its caller has had one
+                self._drop_held(forward, answer)
             return
         forward.answered = forward.aborted = True
         forward.queue.clear()
-        held, forward.held_response = forward.held_response, None
-        ctx.holds.pop(forward.hold, None)
-        forward.hold = 0
         ctx.answer(forward.server, forward.received, answer)
         ctx.by_server.pop(forward.server, None)
         if forward.client is None:
             ctx.drop_forward(forward)
-        elif held is not None and held.status >= 200:
-            self.ack_and_bye(forward, held, answer)
-        elif forward.is_invite:
+            return
+        held = self._drop_held(forward, answer)
+        if forward.is_invite:
             ctx.linger[forward] = ctx.now + ctx.settings.timers.t64
-            ctx.transactions(ctx.layer.cancel(forward.client, ctx.now, (("Reason", reason_of(answer)),)))
+            if not held:
+                ctx.transactions(ctx.layer.cancel(forward.client, ctx.now, (("Reason", reason_of(answer)),)))
+        elif held:
+            ctx.drop_forward(forward)
+
+    def _drop_held(self, forward: Forward, answer: Answer) -> bool:
+        """Forget the held response; a 2xx of an INVITE is acknowledged. True when it was final."""
+        ctx = self._ctx
+        ctx.holds.pop(forward.hold, None)
+        forward.hold = 0
+        held, forward.held_response = forward.held_response, None
+        forward.queue.clear()
+        if held is None or held.status < 200:
+            return False
+        if forward.is_invite:
+            self.ack_and_bye(forward, held, answer, bye=forward.initial)
+        return True
+
+    def _ack_without_answer(self, forward: Forward) -> None:
+        """An ACK whose answer will not be secured goes on without it: the far side may stop repeating its 2xx."""
+        ctx, call = self._ctx, forward.call
+        ctx.drop_forward(forward)
+        drop_sdp(forward.outgoing)
+        try:
+            ctx.send_ack(forward)
+        except ProtocolError:
+            ctx.stats.dropped += 1
+        if call is not None and (leg := call.legs.get(forward.leg)) is not None and forward.side is call.caller_side:
+            leg.acked = True
 
     def established(self, call: Call, answer: Answer, *, but: Side | None = None) -> None:
         """BYE to both ends of an established call, or to all but side ``but``, which has had its own already."""
         ctx = self._ctx
         if call.stage is Stage.ENDING:
             return
-        for forward in list(call.forwards):
-            if forward.received.method != "BYE":
-                self.abort(forward, answer)
+        self._abort_all(call, answer)
         legs = call.confirmed_legs
         call.stage = Stage.ENDING
-        ctx.media_over(call)
+        self.media_over(call)
         ctx.ending[call] = ctx.now + ctx.settings.timers.t64
         called = other(call.caller_side)
         for leg in legs:
@@ -87,43 +142,43 @@ class Release:
                 self._send_bye(call, call.caller_side, call.caller, leg.party.address, answer)
             else:
                 # RFC 3261 15: the called side must not send BYE before the ACK; it goes when the ACK has passed.
-                call.bye_waits = (leg, answer)
+                call.bye_waits.append((leg, answer))
 
     def acked(self, call: Call) -> None:
         """An ACK went through; a BYE to the caller may have waited for it."""
-        if call.bye_waits is not None and call.bye_waits[0].acked:
-            (leg, answer), call.bye_waits = call.bye_waits, None
+        due = [waiting for waiting in call.bye_waits if waiting[0].acked]
+        call.bye_waits = [waiting for waiting in call.bye_waits if not waiting[0].acked]
+        for leg, answer in due:
             self._send_bye(call, call.caller_side, call.caller, leg.party.address, answer)
 
     def ending_due(self, call: Call) -> None:
         """64*T1 have passed since the release began: an ACK that has not come will not come."""
-        ctx = self._ctx
-        if call.bye_waits is not None:
-            (leg, answer), call.bye_waits = call.bye_waits, None
+        waiting, call.bye_waits = call.bye_waits, []
+        for leg, answer in waiting:
             self._send_bye(call, call.caller_side, call.caller, leg.party.address, answer)
-        ctx.end_call(call)
+        self.end(call)
 
     def bye_sent(self, call: Call, forward: Forward) -> None:
         """A BYE of one end was sent on. When it ends the last confirmed leg, the media are over (RFC 3261 15.1)."""
         ctx = self._ctx
-        request = forward.received
-        leg = call.legs.pop(tag_of(request.headers.get("to" if forward.side is call.caller_side else "from")), None)
+        leg = call.legs.pop(forward.leg, None)
         if call.stage is Stage.ESTABLISHED and leg is not None and not call.confirmed_legs:
             call.stage = Stage.ENDING
-            ctx.media_over(call)
+            self.media_over(call)
             ctx.ending[call] = ctx.now + 2 * ctx.settings.timers.t64
 
     def bye_answered(self, call: Call | None) -> None:
         """A BYE, forwarded or our own, has its answer: forget the call when no other is under way."""
-        if call is None or call.stage is not Stage.ENDING or call.bye_waits is not None:
+        if call is None or call.stage is not Stage.ENDING or call.bye_waits:
             return
         if not any(forward.received.method == "BYE" for forward in call.forwards):
-            self._ctx.end_call(call)
+            self.end(call)
 
     # --- building ---
 
-    def ack_and_bye(self, forward: Forward, response: Response, answer: Answer) -> None:
-        """End the dialog that an unwanted 2xx has made at the far side (RFC 3261 13.2.2.4, 15)."""
+    def ack_and_bye(self, forward: Forward, response: Response, answer: Answer, *, bye: bool = True) -> None:
+        """End the dialog that an unwanted 2xx has made at the far side (RFC 3261 13.2.2.4, 15); without ``bye`` the
+        2xx is acknowledged only, because its dialog is ended otherwise."""
         ctx = self._ctx
         invite = forward.outgoing
         side = other(forward.side)
@@ -138,10 +193,12 @@ class Release:
             ack = _request("ACK", target, invite.need("from"), party.address, invite.call_id, number, routes)
             flow = self._flow(side, ack, forward.flow)
             ctx.transactions(ctx.layer.send_ack(ack, flow, ctx.now, via_host=face.via_host, via_port=face.via_port))
+            if not bye:
+                return
             number = max(number, forward.call.cseq[forward.side] if forward.call is not None else 0) + 1
-            bye = _request("BYE", target, invite.need("from"), party.address, invite.call_id, number, routes)
-            bye.headers.add("Reason", reason_of(answer))
-            self._own(bye, self._flow(side, bye, forward.flow), forward.side, None)
+            end = _request("BYE", target, invite.need("from"), party.address, invite.call_id, number, routes)
+            end.headers.add("Reason", reason_of(answer))
+            self._own(end, self._flow(side, end, forward.flow), forward.side, None)
         except ProtocolError as error:
             ctx.log("warning", "an unwanted dialog cannot be ended", call_id=invite.call_id, error=str(error))
 

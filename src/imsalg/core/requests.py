@@ -3,11 +3,14 @@
 from imsalg.core import header_policy, security
 from imsalg.core.bindings import Binding, user_of
 from imsalg.core.context import Context
+from imsalg.core.guard import Guard
 from imsalg.core.header_policy import Direction
-from imsalg.core.media_events import AccessProfile, OfferIn, Side
+from imsalg.core.media_events import AccessProfile, Side
+from imsalg.core.offers import OFFERING, Offers
 from imsalg.core.release import Release
 from imsalg.core.routing import next_uri, unwrap_strict
-from imsalg.core.sip_call import Answer, Call, Forward, Party, Stage, has_sdp, other, tag_of
+from imsalg.core.sdp_body import readable
+from imsalg.core.sip_call import Answer, Call, Forward, Party, Purpose, Stage, leg_of, other, tag_of
 from imsalg.core.tokens import CALL_ACCESS, CALL_CORE, FLOW_ACCESS, FLOW_CORE, KINDS, PATH, unpack_flow
 from imswire.base import ProtocolError
 from imswire.sip.flow import Flow
@@ -19,6 +22,15 @@ MAX_FORWARDS = 70
 DIALOG_FORMING = frozenset({"SUBSCRIBE", "REFER", "NOTIFY"})
 """Besides INVITE: requests whose dialogs this node stays in by Record-Route (RFC 6665, RFC 3515)."""
 NOT_ALLOWED_OUT_OF_DIALOG = frozenset({"BYE", "PRACK", "UPDATE", "INFO"})
+CAPABILITIES = (
+    (
+        "Allow",
+        "ACK, BYE, CANCEL, INFO, INVITE, MESSAGE, NOTIFY, OPTIONS, PRACK, PUBLISH, REFER, REGISTER, SUBSCRIBE, UPDATE",
+    ),
+    ("Accept", "application/sdp"),
+    ("Supported", "path"),
+)
+"""What an OPTIONS to this node is told (RFC 3261 11.2)."""
 OUT = {Side.ACCESS: Direction.REQUEST_FROM_UE, Side.CORE: Direction.REQUEST_TO_UE}
 
 
@@ -47,14 +59,21 @@ def forwardable(ctx: Context, request: Request, side: Side) -> Request:
 class Requests:
     """Everything but REGISTER, CANCEL and the ACK of a failure (which the transaction layer handles)."""
 
-    def __init__(self, ctx: Context, release: Release) -> None:
+    def __init__(self, ctx: Context, release: Release, offers: Offers, guard: Guard) -> None:
         self._ctx = ctx
         self._release = release
+        self._offers = offers
+        self._guard = guard
 
     def arrived(self, key: ServerKey, request: Request, flow: Flow) -> None:
         """Route one request; raises :class:`Answer` or ProtocolError where it is to be refused."""
         ctx = self._ctx
         side = ctx.sides[flow.realm]
+        if request.method == "OPTIONS" and self._to_this_node(request):
+            ctx.respond(key, request.reply(200, to_tag=ctx.ids.tag(), headers=CAPABILITIES))
+            return
+        if request.method in OFFERING:
+            readable(request)
         outgoing = forwardable(ctx, request, side)
         in_dialog = bool(tag_of(request.headers.get("to")))
         own = ctx.network.own(outgoing.uri) if in_dialog else None
@@ -72,8 +91,18 @@ class Requests:
         else:
             self._to_ue(key, request, outgoing, flow, user)
 
-    def ack(self, request: Request, flow: Flow) -> Call | None:
-        """Forward the ACK of a 2xx (16.6, statelessly); what cannot be routed is dropped. Returns its call."""
+    def _to_this_node(self, request: Request) -> bool:
+        """An OPTIONS for this node itself (RFC 3261 11), or one that ends here for want of hops (16.3)."""
+        if request.max_forwards == 0:
+            return True
+        own = self._ctx.network.own(request.uri)
+        if own is None or own.user:
+            return False
+        routes = request.headers.values("route")
+        return all((found := self._ctx.network.own(value)) is not None and not found.user for value in routes)
+
+    def ack(self, request: Request, flow: Flow) -> None:
+        """Forward the ACK of a 2xx (16.6, statelessly), when its answer may go; what cannot be routed is dropped."""
         ctx = self._ctx
         side = ctx.sides[flow.realm]
         try:
@@ -82,20 +111,30 @@ class Requests:
             found = ctx.by_token.get(user or "")
             if found is None or found[1] is not side:
                 ctx.stats.dropped += 1
-                return None
+                return
             call = found[0]
             ctx.call, ctx.who = call, call.profile.user
             ctx.network.pop_exact(outgoing.headers, call.tokens[other(side)])
             header_policy.apply(OUT[side], outgoing)
-            target = self._in_call_flow(call, side, outgoing)
-            face = ctx.network.face(target)
+            forward = Forward(
+                None, request, outgoing, self._in_call_flow(call, side, outgoing), side, call, purpose=Purpose.ACK
+            )
+            forward.leg = leg_of(call, side, request)
+            if not self._offers.ack(forward):
+                return
+            ctx.send_ack(forward)
         except (Answer, ProtocolError):
             ctx.stats.dropped += 1
-            return None
-        if (leg := call.legs.get(tag_of(request.headers.get("to")))) is not None:
+            return
+        if side is call.caller_side and (leg := call.legs.get(forward.leg)) is not None:
             leg.acked = True
-        ctx.transactions(ctx.layer.send_ack(outgoing, target, ctx.now, via_host=face.via_host, via_port=face.via_port))
-        return call
+        self._offers.ack_passed(forward)
+        self.acked(call)
+
+    def acked(self, call: Call) -> None:
+        """An ACK went through: nobody waits for it any more."""
+        self._guard.acked(call)
+        self._release.acked(call)
 
     # --- inside a dialog ---
 
@@ -115,17 +154,20 @@ class Requests:
             raise Answer(403, "this Route belongs to the other side")
         if call.stage is Stage.ENDING and request.method != "BYE":
             raise Answer(481)
+        forward = Forward(key, request, outgoing, flow, side, call)
+        forward.leg = leg_of(call, side, request)
+        self._offers.check(call, forward)
         ctx.network.pop_exact(outgoing.headers, call.tokens[other(side)])
         header_policy.apply(OUT[side], outgoing)
-        target = self._in_call_flow(call, side, outgoing)
+        forward.flow = self._in_call_flow(call, side, outgoing)
         if side is Side.ACCESS:
             call.flows[Side.ACCESS] = (
                 flow  # the UE may have opened a new connection; the token proves that it is of the call
             )
         self._note_dialog(call, side, request)
-        forward = Forward(key, request, outgoing, target, side, call)
+        self._guard.touched(call)
         ctx.register_forward(forward)
-        self._offer_or_send(forward)
+        self._offers.send(forward)
         if request.method == "BYE":
             self._release.bye_sent(call, forward)
 
@@ -291,10 +333,12 @@ class Requests:
         if call is not None:
             ctx.add_call(call)
         ctx.register_forward(forward)
-        self._offer_or_send(forward)
+        self._offers.send(forward)
 
     def _new_call(self, request: Request, side: Side, profile: AccessProfile) -> Call:
         ctx = self._ctx
+        if ctx.draining:
+            raise Answer(503, "the node goes out of service", retry_after=ctx.settings.limits.retry_after)
         if len(ctx.calls) >= ctx.settings.limits.calls:
             raise Answer(503, "too many calls", retry_after=ctx.settings.limits.retry_after)
         key = ctx.ids.token(9)
@@ -307,18 +351,6 @@ class Requests:
         call.saw_cseq(side, request.cseq.number)
         ctx.call = call
         return call
-
-    # --- the media seam ---
-
-    def _offer_or_send(self, forward: Forward) -> None:
-        ctx, call = self._ctx, forward.call
-        if call is None or not forward.is_invite or not has_sdp(forward.received):
-            ctx.send(forward)
-            return
-        forward.offered = True
-        call.has_media = True
-        token = ctx.hold(forward)
-        ctx.media(OfferIn(call.key, token, forward.side, forward.received.body, call.profile, call.call_id))
 
 
 def _bare(value: str) -> str:

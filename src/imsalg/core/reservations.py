@@ -7,16 +7,21 @@ known yet), then the one towards the offerer with the offerer's address and, if 
 state changes: first the answerer's side, then the other (steps 13 to 18, 14 to 16).
 
 The state of a termination is the :class:`StreamRequest` that describes it; a Modify is the difference between two of
-them.
+them. When an end of a connection that may exist has become another, the Modify orders a new connection (RFC 4975 5.4,
+RFC 4145 5).
 """
 
+import ipaddress
 from collections.abc import Iterable
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from imsalg.core.media_events import AccessProfile, Side
 from imsalg.core.media_facts import DISCARD, STRONG_HASHES, Endpoint
-from imsalg.media_settings import MediaSettings
+from imsalg.core.media_kinds import MEDIA
+from imsalg.core.msrp_mode import Mode
+from imsalg.media_settings import MediaRealm, MediaSettings
 from imswire.base import ProtocolError
 from imswire.h248.iq import (
     AddResult,
@@ -41,17 +46,29 @@ def opposite(side: Side) -> Side:
 class Line:
     """One secured m-line: its context and, per side, the termination and what it is configured to be.
 
-    ``linked`` becomes True when both remote ends are configured and a connection may exist.
+    ``ends`` are the remote ends that were configured last. ``linked``: both were, so that a connection may exist.
+    ``down``: the gateway reported that it was closed. ``dead``: the media was given up and the context is gone; the
+    next offer of the line begins anew.
     """
 
-    __slots__ = ("context", "index", "linked", "requests", "terminations")
+    __slots__ = ("context", "dead", "down", "ends", "index", "linked", "medium", "mode", "requests", "terminations")
 
-    def __init__(self, index: int, requests: dict[Side, StreamRequest]) -> None:
+    def __init__(self, index: int, medium: str, mode: Mode, requests: dict[Side, StreamRequest]) -> None:
         self.index = index
+        self.medium = medium
+        self.mode = mode
         self.requests = requests
         self.context = 0
         self.terminations: dict[Side, AddResult] = {}
+        self.ends: dict[Side, Endpoint] = {}
         self.linked = False
+        self.down = False
+        self.dead = False
+
+    @property
+    def aware(self) -> bool:
+        """True when the AGW rewrites the messages of this line."""
+        return self.mode is Mode.AWARE
 
 
 def fingerprint_hash(end: Endpoint | None) -> str:
@@ -60,27 +77,52 @@ def fingerprint_hash(end: Endpoint | None) -> str:
     return next((name for name in STRONG_HASHES if name in offered), STRONG_HASHES[0])
 
 
-def new_line(index: int, offerer: Side, end: Endpoint, profile: AccessProfile, settings: MediaSettings) -> Line:
-    """What to reserve for a line that ``offerer`` described as ``end``."""
+def new_line(
+    index: int,
+    offerer: Side,
+    end: Endpoint,
+    profile: AccessProfile,
+    settings: MediaSettings,
+    medium: str = "msrp",
+    mode: Mode = Mode.AGNOSTIC,
+) -> Line:
+    """What to reserve for a line that ``offerer`` described as ``end``; raises :class:`ProtocolError`."""
     requests = {}
+    aware = mode is Mode.AWARE
     for side in (opposite(offerer), offerer):
-        name = profile.access_realm if side is Side.ACCESS else profile.core_realm
+        name = _realm(side, profile)
         realm = settings.realm(name)
         known = side is offerer
         family = end.family if known or realm.family == "auto" else realm.family
-        requests[side] = StreamRequest(
+        request = StreamRequest(
             realm=realm.agw_realm or name,
-            proto="TCP/TLS" if side is Side.ACCESS else "TCP",
+            proto=_PROTOS[side, aware],
             family=family,
             tcp_mode="proxy",
             setup=_offered_role(end.setup, known=known),
             ignore_syn=not known and realm.early_syn == "ignore",
-            source_filter=realm.source_filter if known else "off",
             fingerprint_hash=fingerprint_hash(end if known else None) if side is Side.ACCESS else None,
-            remote=_remote(side, end) if known else None,
             inactivity=realm.inactivity or None,
+            # On the other side the AGW stands for the offerer, whose session id its path there bears.
+            local_session=end.session if aware and not known else None,
         )
-    return Line(index, requests)
+        if side is Side.ACCESS:
+            request = _tls_roles(request, medium, offerer, realm)
+        requests[side] = _towards(request, side, end, realm, aware=aware) if known else request
+    return Line(index, medium, mode, requests)
+
+
+_PROTOS: dict[tuple[Side, bool], str] = {
+    (Side.ACCESS, False): "TCP/TLS",
+    (Side.CORE, False): "TCP",
+    (Side.ACCESS, True): "TCP/TLS/MSRP",
+    (Side.CORE, True): "TCP/MSRP",
+}
+"""Side, and whether messages are rewritten -> the transport over Iq: no application is named where none matters."""
+
+
+def _realm(side: Side, profile: AccessProfile) -> str:
+    return profile.access_realm if side is Side.ACCESS else profile.core_realm
 
 
 def _offered_role(setup: Setup | None, *, known: bool) -> str | None:
@@ -90,8 +132,31 @@ def _offered_role(setup: Setup | None, *, known: bool) -> str | None:
     return "passive" if known and setup is Setup.ACTIVE else None
 
 
-def _remote(side: Side, end: Endpoint) -> RemoteSpec:
-    return RemoteSpec(end.address, end.port, end.fingerprints if side is Side.ACCESS else ())
+def _tls_roles(request: StreamRequest, medium: str, offerer: Side, realm: MediaRealm) -> StreamRequest:
+    """The TLS role of an access termination that does not follow the TCP direction (RFC 8856 8; TR 29.828 5.2.1.3.3
+    step 2: the AGW, which stands for the offerer in the core, is told at once to start TLS)."""
+    if MEDIA[medium].tls == "tcp-active" or realm.bfcp_tls_role == "tcp-active":
+        return request
+    if offerer is Side.ACCESS:
+        return replace(request, tls_role="server", start_tls=None)
+    return replace(request, tls_role="client", start_tls=True)
+
+
+def _towards(request: StreamRequest, side: Side, end: Endpoint, realm: MediaRealm, *, aware: bool) -> StreamRequest:
+    """The request with its remote end, and with whom to let in."""
+    remote = RemoteSpec(
+        end.address,
+        end.port,
+        end.fingerprints if side is Side.ACCESS else (),
+        end.path.strip() if aware else None,
+    )
+    if realm.latch:
+        return replace(request, remote=remote, latch=True)
+    filter_ = realm.source_filter
+    prefix = realm.source_prefix4 if end.family == "IP4" else realm.source_prefix6
+    mask = f"{ipaddress.ip_network(f'{end.address}/{prefix}', strict=False)}" if prefix and filter_ != "off" else None
+    ports = realm.ports if filter_ == "address-and-port" else None
+    return replace(request, remote=remote, source_filter=filter_, source_mask=mask, source_ports=ports)
 
 
 def reserve(lines: Iterable[Line], offerer: Side) -> tuple[Action, ...]:
@@ -128,74 +193,125 @@ def contexts_of(reply: TransactionReply) -> tuple[int, ...]:
     )
 
 
-def active_side(offerer: Side, offered: Endpoint, answered: Endpoint) -> Side | None:
-    """Whose end opens the TCP connection, None while it is held (RFC 4145 4; without ``a=setup`` the offerer).
+def setup_to_offer(offered: Setup | None, tcp_mode: str) -> Setup | None:
+    """``a=setup`` of the offer that goes on: in merge mode whoever answers may take either role, whatever the offerer
+    takes (TS 23.334 5.16.2.3)."""
+    return offered if tcp_mode != "merge" or offered is Setup.HOLDCONN else Setup.ACTPASS
 
-    That end is the TLS client too (RFC 6135 6). Raises :class:`ProtocolError` for an answer that is not legal, and when
-    the end that is to be dialled shows the discard port.
+
+def connecting(offerer: Side, offered: Endpoint, answered: Endpoint, tcp_mode: str) -> frozenset[Side] | None:
+    """The sides whose ends open TCP connections, None while it is held (RFC 4145 4; without ``a=setup`` the offerer).
+
+    In proxy mode exactly one side; in merge mode both, one or none. Raises :class:`ProtocolError` for an answer that is
+    not legal, and when an end that is to be dialled shows the discard port.
     """
-    outcome = connector(offered.setup, answered.setup)
+    outcome = connector(setup_to_offer(offered.setup, tcp_mode), answered.setup)
     if outcome is Connector.NOBODY:
         return None
-    by_offerer = outcome is Connector.OFFERER
-    if (answered if by_offerer else offered).port == DISCARD:
-        raise ProtocolError("sdp.port", "the passive end shows port 9, where nothing can be dialled")
-    return offerer if by_offerer else opposite(offerer)
+    answerer = opposite(offerer)
+    active = {answerer} if outcome is Connector.ANSWERER else set()
+    own = offered.setup or Setup.ACTIVE
+    if own is Setup.ACTPASS or tcp_mode != "merge":
+        active |= set() if active else {offerer}
+    elif own is Setup.ACTIVE:
+        active.add(offerer)
+    for side, end in ((offerer, offered), (answerer, answered)):
+        if side not in active and end.port == DISCARD:
+            raise ProtocolError("sdp.port", "the passive end shows port 9, where nothing can be dialled")
+    return frozenset(active)
+
+
+class Target(Struct, frozen=True):
+    """What both terminations of a line are to be, and whether that needs a new connection; ``ends`` are what it is
+    for."""
+
+    requests: dict[Side, StreamRequest]
+    ends: dict[Side, Endpoint]
+    linked: bool
+    reconnect: bool = False
 
 
 def configured(
-    line: Line, ends: dict[Side, Endpoint], active: Side | None, profile: AccessProfile, settings: MediaSettings
-) -> dict[Side, StreamRequest]:
-    """What both terminations are to be once offer and answer are known.
+    line: Line,
+    offerer: Side,
+    ends: dict[Side, Endpoint],
+    active: frozenset[Side] | None,
+    profile: AccessProfile,
+    settings: MediaSettings,
+) -> Target:
+    """What a line is to be once offer and answer are known.
 
-    Our role on a side is the counterpart of the remote end's role there, so that exactly one side is dialled. On the
-    access side TLS starts from us (``TLS=active``, step 16) when we dial the UE. A re-offer that changes no address
-    keeps the roles of the connection that may exist (RFC 4975 8.1 asks for no second one).
+    Our role on a side is the counterpart of the remote end's role there. For MSRP, TLS on the access side starts from
+    us (``TLS=active``, step 16) when we dial the UE. A later exchange that changes no end keeps the roles of the
+    connection that may exist (RFC 4975 8.1 asks for no second one); one that does begins anew.
     """
+    held = any(request.setup == "holdconn" for request in line.requests.values())
+    other = line.down or any(line.ends[side].differs(end) or end.renewed for side, end in ends.items() if line.ends)
+    reconnect = line.linked and active is not None and other
+    if line.linked and active is not None and not other and not held:
+        return Target(line.requests, line.ends, linked=True)
     wanted: dict[Side, StreamRequest] = {}
     for side, request in line.requests.items():
-        name = profile.access_realm if side is Side.ACCESS else profile.core_realm
-        setup = "holdconn" if active is None else "passive" if active is side else "active"
-        start = request.start_tls
-        if side is Side.ACCESS and active is not None:
-            start = True if active is Side.CORE else None
-        wanted[side] = replace(
-            request,
-            remote=_remote(side, ends[side]),
-            setup=setup,
+        realm = settings.realm(_realm(side, profile))
+        after = replace(
+            _towards(request, side, ends[side], realm, aware=line.aware),
+            setup="holdconn" if active is None else "passive" if side in active else "active",
+            tcp_mode="merge" if active is not None and len(active) != 1 else "proxy",
             ignore_syn=False,
-            source_filter=settings.realm(name).source_filter,
-            start_tls=start,
+            local_session=ends[opposite(side)].session if line.aware else None,
         )
-    same_ends = all(wanted[side].remote == request.remote for side, request in line.requests.items())
-    if line.linked and active is not None and same_ends:
-        return {
-            side: replace(wanted[side], setup=request.setup, start_tls=request.start_tls)
-            for side, request in line.requests.items()
-        }
-    return wanted
+        if side is Side.ACCESS and (reconnect or not line.linked):
+            after = _tls_roles(replace(after, start_tls=None), line.medium, offerer, realm)
+        if side is Side.ACCESS and after.tls_role is None:
+            after = replace(after, start_tls=True if active is not None and side not in active else None)
+        wanted[side] = after
+    return Target(wanted, dict(ends), linked=line.linked or active is not None, reconnect=reconnect)
 
 
-def difference(before: StreamRequest, after: StreamRequest) -> StreamChange | None:
-    """The change that turns one into the other, None when there is none."""
-    changed = {
-        name: getattr(after, name)
-        for name in ("remote", "setup", "ignore_syn", "source_filter", "start_tls")
-        if getattr(after, name) != getattr(before, name)
-    }
-    if before.start_tls and after.start_tls is None:
-        changed["start_tls"] = False  # None would leave the order to start TLS in force
-    return StreamChange(proto=before.proto, family=before.family, **changed) if changed else None
+_COMPARED = (
+    "remote",
+    "setup",
+    "tcp_mode",
+    "ignore_syn",
+    "source_filter",
+    "source_mask",
+    "source_ports",
+    "latch",
+    "tls_role",
+    "local_session",
+)
 
 
-def modify(line: Line, wanted: dict[Side, StreamRequest], first: Side) -> Action | None:
-    """The action that configures a line, ``first`` side first; None when it is as wanted already."""
+def difference(before: StreamRequest, after: StreamRequest, *, reconnect: bool = False) -> StreamChange | None:
+    """The change that turns one into the other, None when there is none; ``reconnect`` makes one in any case."""
+    changed = {name: getattr(after, name) for name in _COMPARED if getattr(after, name) != getattr(before, name)}
+    change = StreamChange(proto=before.proto, family=before.family, reconnect=reconnect, **changed)
+    if after.start_tls and not change.applied(before).start_tls:
+        change = replace(change, start_tls=True)
+    return change if changed or reconnect or change.start_tls else None
+
+
+def modify(line: Line, target: Target, first: Side) -> Action | None:
+    """The action that configures a line, ``first`` side first; None when it is as wanted already.
+
+    A new connection is ordered once, for it concerns the whole context; an order to start TLS goes with it anew.
+    """
     commands: list[Command] = []
     for side in (first, opposite(first)):
-        change = difference(line.requests[side], wanted[side])
+        before, after = line.requests[side], target.requests[side]
+        if target.reconnect:
+            before = replace(before, start_tls=None)
+        change = difference(before, after, reconnect=target.reconnect and side is first)
         if change is not None:
             commands.append(to_modify(line.terminations[side].termination, change))
     return Action(line.context, tuple(commands)) if commands else None
+
+
+def adopt(line: Line, target: Target) -> None:
+    """The gateway is as wanted now."""
+    line.requests, line.ends, line.linked = target.requests, target.ends, target.linked
+    if target.reconnect:
+        line.down = False
 
 
 def first_error(reply: TransactionReply) -> tuple[int, str] | None:

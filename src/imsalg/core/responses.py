@@ -2,11 +2,14 @@
 
 from imsalg.core import header_policy
 from imsalg.core.context import Context
+from imsalg.core.guard import Guard
 from imsalg.core.header_policy import Direction
-from imsalg.core.media_events import AnswerIn, LegConfirmed, Proceed, Refuse, Side
+from imsalg.core.media_events import Proceed, Refuse, Side
+from imsalg.core.offers import Offers
 from imsalg.core.release import Release, reason_of
-from imsalg.core.sdp_needs import needs_edge_security
-from imsalg.core.sip_call import Answer, Call, Forward, Leg, Party, Purpose, Stage, has_sdp, other, tag_of
+from imsalg.core.sdp_body import put_sdp
+from imsalg.core.sip_call import Answer, Call, Forward, Leg, Party, Purpose, Role, Stage, other, tag_of
+from imswire.base import ProtocolError
 from imswire.sip.message import Request, Response
 from imswire.sip.transaction import ServerKey
 
@@ -17,9 +20,11 @@ BACK = {Side.CORE: Direction.RESPONSE_TO_UE, Side.ACCESS: Direction.RESPONSE_FRO
 class Responses:
     """Carries responses back, holding those with an SDP answer until the media half has its verdict."""
 
-    def __init__(self, ctx: Context, release: Release) -> None:
+    def __init__(self, ctx: Context, release: Release, offers: Offers, guard: Guard) -> None:
         self._ctx = ctx
         self._release = release
+        self._offers = offers
+        self._guard = guard
 
     def arrived(self, forward: Forward, response: Response) -> None:
         """One response of a proxied request, our Via still on top."""
@@ -33,10 +38,11 @@ class Responses:
                 self._release.bye_answered(forward.call)
             return
         response.headers.remove_first_value("via")
-        if not forward.is_invite:
-            self._plain(forward, response)
-        elif forward.aborted:
+        if forward.aborted:
             self._late(forward, response)
+        elif not forward.is_invite:
+            if not forward.hold and self._offers.plain_response(forward, response):
+                self._plain(forward, response)
         elif forward.hold:
             self._while_held(forward, response)
         else:
@@ -48,7 +54,11 @@ class Responses:
         ctx = self._ctx
         if response.status >= 200:
             self._refresh_target(forward, response)
+        role, forward.held_role = forward.held_role, Role.NONE
         self._back(forward, response)
+        if 200 <= response.status < 300 and forward.call is not None:
+            self._offers.passed(forward, forward.call, forward.leg, response, role)
+            self._guard.refreshed(forward, forward.call, response)
         if response.status >= 200:
             forward.answered = True
             ctx.drop_forward(forward)
@@ -87,12 +97,10 @@ class Responses:
         held = forward.held_response
         if response.status >= 300:
             self._ctx.holds.pop(forward.hold, None)
-            forward.hold, forward.held_response = 0, None
+            forward.hold, forward.held_response, forward.held_role = 0, None, Role.NONE
             forward.queue.clear()
             self._failure(forward, response)
-        elif (
-            held is not None and response.status == held.status and response.headers.get("to") == held.headers.get("to")
-        ):
+        elif any(_same(response, one) for one in (held, *forward.queue) if one is not None):
             self._ctx.stats.dropped += 1  # a repetition of what is held
         elif len(forward.queue) < 2 * self._ctx.settings.limits.legs:
             forward.queue.append(response)
@@ -110,23 +118,14 @@ class Responses:
         tag = tag_of(response.headers.get("to"))
         repeated = forward.sent_2xx.get(tag) if response.status >= 200 else None
         if repeated is not None:
-            if forward.server is not None:
+            if forward.server is not None and not self._ack_held(forward, call, tag):
                 self._ctx.respond(forward.server, repeated)
             return
         if forward.initial and not self._learn_leg(forward, call, tag, response):
             return
         self._refresh_target(forward, response)
-        if not has_sdp(response):
-            self._pass(forward, response, tag)
-        elif forward.offered:
-            token = self._ctx.hold(forward)
-            forward.held_response = response
-            self._ctx.media(
-                AnswerIn(call.key, tag, token, other(forward.side), response.body, final=response.status >= 200)
-            )
-        elif needs_edge_security(response.body, other(forward.side), call.profile, self._ctx.settings):
-            self._give_up(forward, response, Answer(488, "an offer in a response cannot be secured at the edge yet"))
-        else:
+        leg = tag if forward.initial else forward.leg
+        if self._offers.invite_response(forward, call, leg, response):
             self._pass(forward, response, tag)
 
     def _learn_leg(self, forward: Forward, call: Call, tag: str, response: Response) -> bool:
@@ -162,22 +161,29 @@ class Responses:
     def _pass(self, forward: Forward, response: Response, tag: str) -> None:
         """Forward a 1xx or 2xx of an INVITE with the body that it now has."""
         ctx, call = self._ctx, forward.call
+        role, forward.held_role = forward.held_role, Role.NONE
         self._back(forward, response)
-        if response.status < 200 or call is None:
+        if call is None:
             return
-        forward.sent_2xx[tag] = response
-        if not forward.answered:
-            forward.answered = True
-            ctx.linger[forward] = ctx.now + ctx.settings.timers.t64
-        if not forward.initial:
-            return
-        leg = call.legs.get(tag)
-        if leg is not None and not leg.confirmed:
-            leg.confirmed = True
-            if call.stage is Stage.EARLY:
-                call.stage = Stage.ESTABLISHED
-            if call.has_media:
-                ctx.media(LegConfirmed(call.key, tag))
+        if response.status >= 200:
+            forward.sent_2xx[tag] = response
+            if not forward.answered:
+                forward.answered = True
+                ctx.linger[forward] = ctx.now + ctx.settings.timers.t64
+            leg = call.legs.get(tag)
+            if forward.initial and leg is not None and not leg.confirmed:
+                leg.confirmed = True
+                if call.stage is Stage.EARLY:
+                    call.stage = Stage.ESTABLISHED
+        self._offers.passed(forward, call, tag if forward.initial else forward.leg, response, role)
+        if response.status >= 200:
+            self._guard.refreshed(forward, call, response)
+
+    @staticmethod
+    def _ack_held(forward: Forward, call: Call, tag: str) -> bool:
+        """The caller has acknowledged this 2xx; its ACK only waits for the media half."""
+        leg = tag if forward.initial else forward.leg
+        return any(one.purpose is Purpose.ACK and one.leg == leg for one in call.forwards)
 
     def _failure(self, forward: Forward, response: Response) -> None:
         """A final answer that is none of success: it goes back, and an initial INVITE's call is over."""
@@ -185,12 +191,19 @@ class Responses:
             return
         forward.answered = True
         self._back(forward, response)
+        if forward.initial and forward.call is not None and response.status == 487:
+            forward.call.outcome = "cancelled"
         self._ctx.drop_forward(forward)
-        self._ctx.offer_failed(forward)
+        self._offers.failed(forward)
 
-    def _give_up(self, forward: Forward, response: Response, answer: Answer) -> None:
+    def _give_up(self, forward: Forward, response: Response, answer: Answer, role: Role) -> None:
         """A response cannot be let through: its dialog ends at the far side, ``answer`` goes to the near side."""
         ctx, call = self._ctx, forward.call
+        if forward.answered and forward.initial:  # another leg of the fork has accepted: this one alone is ended
+            self._release.ack_and_bye(forward, response, answer)
+            if call is not None:
+                call.legs.pop(tag_of(response.headers.get("to")), None)
+            return
         if forward.server is not None and not forward.answered:
             ctx.answer(forward.server, forward.received, answer)
         forward.answered = True
@@ -202,16 +215,27 @@ class Responses:
         ctx.linger[forward] = ctx.now + ctx.settings.timers.t64
         if call is None:
             return
+        call.exchanges = [one for one in call.exchanges if one.forward is not forward]
         if forward.initial:
-            ctx.end_call(call)
+            call.outcome = "released"
+            self._release.end(call)
+        elif role is Role.OFFER and response.status < 200:
+            pass  # the re-INVITE is refused like one with an offer; the session goes on as it was
         else:
+            call.outcome = "released"
             self._release.established(call, answer, but=None if response.status < 200 else other(forward.side))
 
     def _late(self, forward: Forward, response: Response) -> None:
         """The near side was answered by us before: a 2xx that comes now must not leave the far side in a call."""
-        if 200 <= response.status < 300:
-            self._release.ack_and_bye(forward, response, Answer(487, "the call was given up"))
-        elif response.status >= 300:
+        call, answer = forward.call, Answer(487, "the call was given up")
+        if forward.is_invite and 200 <= response.status < 300:
+            tag = tag_of(response.headers.get("to"))
+            known = tag in forward.sent_2xx
+            forward.sent_2xx[tag] = response
+            self._release.ack_and_bye(forward, response, answer, bye=forward.initial and not known)
+            if not forward.initial and call is not None:  # it has a session now that the near side knows nothing of
+                self._release.established(call, answer)
+        elif response.status >= 200:
             self._ctx.drop_forward(forward)
 
     # --- verdicts ---
@@ -221,25 +245,39 @@ class Responses:
         response, forward.held_response = forward.held_response, None
         if response is None:
             return
-        if response.body != verdict.body:
-            response.body = verdict.body
-        self._pass(forward, response, tag_of(response.headers.get("to")))
-        self._drain(forward)
+        put_sdp(response, verdict.body)
+        if forward.is_invite:
+            self._pass(forward, response, tag_of(response.headers.get("to")))
+            self._drain(forward)
+        else:
+            self._plain(forward, response)
 
     def refuse(self, forward: Forward, verdict: Refuse) -> None:
-        """The media half cannot do what the held answer says: the call ends on both sides."""
+        """The media half cannot do what the held response says."""
+        ctx, call = self._ctx, forward.call
         response, forward.held_response = forward.held_response, None
+        role, forward.held_role = forward.held_role, Role.NONE
         forward.queue.clear()
-        if response is not None:
-            answer = Answer(
-                verdict.status, verdict.warning, reason=verdict.reason or None, retry_after=verdict.retry_after
-            )
-            self._ctx.stats.released += 1
-            self._give_up(forward, response, answer)
+        if response is None or call is None:
+            return
+        answer = Answer(verdict.status, verdict.warning, reason=verdict.reason or None, retry_after=verdict.retry_after)
+        if forward.is_invite:
+            ctx.stats.released += 1
+            self._give_up(forward, response, answer, role)
+            return
+        forward.answered = True
+        ctx.drop_forward(forward)
+        if forward.server is not None:
+            ctx.answer(forward.server, forward.received, answer)
+        self._release.give_up(call, answer)
 
     def _drain(self, forward: Forward) -> None:
         while forward.queue and not forward.hold and not forward.aborted:
-            self._invite(forward, forward.queue.popleft())
+            try:
+                self._invite(forward, forward.queue.popleft())
+            except ProtocolError as error:  # the far side repeats what is of importance
+                self._ctx.stats.bad_messages += 1
+                self._ctx.log("info", "bad response", peer=str(forward.flow.remote), error=str(error))
 
     # --- no response ---
 
@@ -263,10 +301,12 @@ class Responses:
             return
         if forward.server is not None:
             ctx.answer(forward.server, forward.received, answer)
-        if forward.is_invite:
-            ctx.offer_failed(forward)
-        elif forward.received.method == "BYE" and call is not None:
+        if forward.received.method == "BYE":
             self._release.bye_answered(call)
+            return
+        if forward.initial and call is not None:
+            call.outcome = "no-answer"
+        self._offers.failed(forward)
 
     def cancelled(self, server: ServerKey, request: Request) -> None:
         """The caller's CANCEL (16.10); the transaction layer has answered it 200."""
@@ -277,9 +317,16 @@ class Responses:
         ctx.call, ctx.who = forward.call, forward.who
         if forward.client is None:  # still held with its offer: the far side knows nothing yet
             forward.answered = True
+            if forward.initial and forward.call is not None:
+                forward.call.outcome = "cancelled"
             ctx.drop_forward(forward)
             ctx.answer(server, forward.received, Answer(487))
-            ctx.offer_failed(forward)
+            self._offers.failed(forward)
         elif forward.held_response is None or forward.held_response.status < 200:
             reasons = [("Reason", value) for value in request.headers.get_all("reason")]
             ctx.transactions(ctx.layer.cancel(forward.client, ctx.now, reasons))
+
+
+def _same(one: Response, two: Response) -> bool:
+    """True for a repetition of a response (RFC 3262 3: a reliable one has its RSeq)."""
+    return one.status == two.status and all(one.headers.get(name) == two.headers.get(name) for name in ("to", "rseq"))

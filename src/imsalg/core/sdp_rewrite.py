@@ -7,13 +7,19 @@ security, towards the UE it gains ours. Lines without an :class:`Anchor` keep th
 =================  ==============================================  ==================================================
 \\                   towards the core                                towards the UE
 =================  ==============================================  ==================================================
-transport          ``TCP/TLS/MSRP`` becomes ``TCP/MSRP``           ``TCP/MSRP`` becomes ``TCP/TLS/MSRP``
+transport          TLS taken out (``TCP/TLS/MSRP``: ``TCP/MSRP``)  TLS put in (``TCP/MSRP``: ``TCP/TLS/MSRP``)
 ``a=3ge2ae``       removed                                         ``applied`` in an offer, none in an answer
 ``a=fingerprint``  removed                                         that of the AGW
+``a=tls-id``       removed: it names the UE's TLS association      removed: the peer's names none of ours
 c= and m= port     the AGW's core side                             the AGW's access side
 ``a=path``         as it is, or by setting msrps becomes msrp      as it is, or by setting msrp becomes msrps
-``a=setup``        as it is                                        as it is
-=================  ==============================================  ==================================================
+*, aware mode*     the AGW's core side, msrp                       the AGW's access side, msrps
+``a=msrp-cema``    as it is; removed in aware mode; added to an answer of an end without it that the AGW can serve
+``a=setup``        as it is; in merge mode ``actpass`` in an offer, and in the answer what the offerer can live with
+=================  ==================================================================================================
+
+All else stays to the byte: ``a=accept-types``, ``a=connection``, ``a=floorctrl``, ``confid``, ``userid``, ``floorid``,
+``label``, ``group``, ``b=`` ...
 
 The port is the AGW's real one even beside ``a=setup:active``. RFC 4145 4 calls the port of an active endpoint
 irrelevant and only SHOULD be 9; figure 5.2.1.2.2.1 shows the AGW's port there, and a peer that filters by the signalled
@@ -26,14 +32,16 @@ from msgspec import Struct
 
 from imsalg.core.media_events import Side
 from imsalg.media_settings import PathScheme
-from imswire.sdp.attributes import TRANSPORTS, Fingerprint, MsrpPath
+from imswire.sdp.attributes import TRANSPORTS, Fingerprint, MsrpPath, Setup
 from imswire.sdp.model import Media, SessionDescription
 
 
 class Anchor(Struct, frozen=True):
     """Where the AGW stands on the side the SDP goes to; ``fingerprint`` (hash, octets) towards the UE only.
 
-    ``rejected``: the line is answered with port 0, so that only its transport is translated.
+    ``rejected``: the line is answered with port 0, so that only its transport is translated. ``path`` is the MSRP URI
+    of the AGW's end (aware mode). ``setup`` is a role to put in place of the one that came. ``cema``: True adds
+    ``a=msrp-cema``, False takes it out, None leaves it. ``paths``: the line's medium has ``a=path`` at all.
     """
 
     family: str = "IP4"
@@ -41,6 +49,10 @@ class Anchor(Struct, frozen=True):
     port: int = 0
     fingerprint: tuple[str, bytes] | None = None
     rejected: bool = False
+    path: str | None = None
+    setup: Setup | None = None
+    cema: bool | None = None
+    paths: bool = True
 
 
 def rewrite(
@@ -67,7 +79,9 @@ def rewrite(
             _protect(media, anchor, offer=offer)
         if not anchor.rejected:
             media.set_port(anchor.port)
-            _rewrite_path(media, "msrp" if towards is Side.CORE else "msrps", path_scheme)
+            _connection_marks(media, anchor)
+            if anchor.paths and anchor.path is None:
+                _rewrite_path(media, "msrp" if towards is Side.CORE else "msrps", path_scheme)
     _set_addresses(out, anchors)
     if towards is Side.CORE and not _needs_session_fingerprint(out, anchors):
         out.remove_attribute("fingerprint")
@@ -78,14 +92,15 @@ def _bare(media: Media) -> None:
     row = TRANSPORTS.get(media.proto.upper())
     if row is not None:
         media.set_proto(row.plain)
-    media.remove_attribute("3ge2ae")
-    media.remove_attribute("fingerprint")
+    for name in ("3ge2ae", "fingerprint", "tls-id"):
+        media.remove_attribute(name)
 
 
 def _protect(media: Media, anchor: Anchor, *, offer: bool) -> None:
     row = TRANSPORTS.get(media.proto.upper())
     if row is not None:
         media.set_proto(row.secure)
+    media.remove_attribute("tls-id")
     if anchor.rejected or not offer:
         media.remove_attribute("3ge2ae")
     else:
@@ -94,6 +109,17 @@ def _protect(media: Media, anchor: Anchor, *, offer: bool) -> None:
         media.remove_attribute("fingerprint")
     else:
         media.set_attribute("fingerprint", str(Fingerprint(*anchor.fingerprint)))
+
+
+def _connection_marks(media: Media, anchor: Anchor) -> None:
+    if anchor.path is not None:
+        media.set_attribute("path", anchor.path)
+    if anchor.setup is not None:
+        media.set_attribute("setup", anchor.setup.value)
+    if anchor.cema and not media.has("msrp-cema"):
+        media.add_attribute("msrp-cema")
+    elif anchor.cema is False:
+        media.remove_attribute("msrp-cema")
 
 
 def _rewrite_path(media: Media, scheme: str, path_scheme: PathScheme) -> None:

@@ -24,7 +24,7 @@ MEDIA_MECHANISMS: dict[str, str] = {
 }
 """Mechanism name -> the media it protects between the UE and the access edge (TS 24.229 table 7.2A.7.2-2)."""
 
-IMPLEMENTED: frozenset[str] = frozenset({"msrp-tls"})
+IMPLEMENTED: frozenset[str] = frozenset({"msrp-tls", "bfcp-tls"})
 """What this IMS-ALG really does today; settings that name more are an error, so that nothing is promised in vain."""
 
 MEDIASEC = "mediasec"

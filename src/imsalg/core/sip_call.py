@@ -3,6 +3,7 @@
 A :class:`Call` is one INVITE dialog set as this node sees it; a call that spirals through (UE A, core, UE B, all served
 here) makes two of them. Calls are found by the key in our Record-Route tokens, never by Call-ID. A :class:`Forward` is
 one forwarded request: a server transaction, its client transaction, and what waits for the media half between them.
+An :class:`Exchange` is an SDP offer that is not answered everywhere yet.
 """
 
 from collections import deque
@@ -70,31 +71,70 @@ class Party:
 class Leg:
     """One dialog of the call, by the To-tag of the called party (several while early when the core forks)."""
 
-    __slots__ = ("acked", "confirmed", "party", "tag")
+    __slots__ = ("ack_body", "acked", "confirmed", "party", "tag")
 
     def __init__(self, tag: str, party: Party) -> None:
         self.tag = tag
         self.party = party
         self.confirmed = False
         self.acked = False
+        # The CSeq of the last ACK that carried an answer, and the answer as it went on: for repetitions of that ACK.
+        self.ack_body: tuple[int, bytes] | None = None
+
+
+class Role(Enum):
+    """What a session description is in the message that carries it."""
+
+    NONE = auto()
+    OFFER = auto()
+    ANSWER = auto()
+
+
+class Exchange:
+    """An offer under way (RFC 3264, RFC 6337 2).
+
+    ``side`` offered it in the request of ``forward`` or, ``in_response``, in a response to it. ``leg`` is the dialog
+    that it is in, "" for the offer of an initial INVITE, which every dialog may answer. ``settled`` are the legs whose
+    answer went through reliably; ``answering`` is True while the answer of a request (PRACK, ACK) is held.
+    """
+
+    __slots__ = ("answering", "forward", "in_response", "leg", "settled", "side")
+
+    def __init__(self, side: Side, forward: "Forward", leg: str, *, in_response: bool = False) -> None:
+        self.side = side
+        self.forward = forward
+        self.leg = leg
+        self.in_response = in_response
+        self.settled: set[str] = set()
+        self.answering = False
+
+    def waits(self, leg: str) -> bool:
+        """True when this offer forbids a new one in dialog ``leg``."""
+        return leg not in self.settled
 
 
 class Call:
     """One call. ``caller_side`` is where the initial INVITE came from; ``flows`` lead to the next node on each side."""
 
     __slots__ = (
+        "ack_by",
         "bye_waits",
         "call_id",
         "caller",
         "caller_side",
+        "confirm_due",
         "cseq",
+        "exchanges",
         "flows",
         "forwards",
         "has_media",
         "key",
         "legs",
+        "outcome",
         "profile",
         "realms",
+        "refresh_by",
+        "since",
         "stage",
         "tokens",
     )
@@ -114,9 +154,16 @@ class Call:
         self.cseq: dict[Side, int] = {Side.ACCESS: 0, Side.CORE: 0}
         self.forwards: set[Forward] = set()
         self.stage = Stage.EARLY
+        self.since = 0.0  # when it began, on the engine's clock
+        self.outcome = ""  # a key of Stats.outcomes, once it is known why the call ends
         self.has_media = False  # the media half knows this call
-        # A BYE of ours to the caller that waits for the caller's ACK: the leg and the status and text to give.
-        self.bye_waits: tuple[Leg, Answer] | None = None
+        # BYEs of ours to the caller that wait for the caller's ACK: the leg and the status and text to give.
+        self.bye_waits: list[tuple[Leg, Answer]] = []
+        # Offers under way, oldest first: at most that of the initial INVITE or a re-INVITE, and one inside its dialog.
+        self.exchanges: list[Exchange] = []
+        self.confirm_due: str | None = None  # a leg that the media half will be told of when no offer is under way
+        self.ack_by: float | None = None  # when an ACK that is still awaited is given up
+        self.refresh_by: float | None = None  # when the session expires (RFC 4028), on the engine's clock
 
     def saw_cseq(self, side: Side, number: int) -> None:
         """Remember the highest CSeq that ``side`` used, so that a BYE in its name can go beyond it."""
@@ -134,6 +181,7 @@ class Purpose(Enum):
 
     PROXY = auto()
     REGISTER = auto()
+    ACK = auto()  # the ACK of a 2xx, kept only while its answer waits for the media half
     OWN = auto()  # made here (BYE of a release); its answer ends with us
 
 
@@ -142,25 +190,29 @@ class Forward:
 
     ``received`` is the request as it came (answers are made from it), ``outgoing`` what goes on. ``hold`` is the token
     under which the request or a response of it waits for the media half; ``queue`` holds later responses meanwhile, in
-    order.
+    order. ``leg`` is the dialog that it is in, by the called party's tag. ``role`` and ``held_role`` say what the SDP
+    of the request and of the held response is; ``bodies`` has, per leg, the SDP that went on in a reliable response.
     """
 
     __slots__ = (
         "aborted",
         "answered",
         "arrival",
+        "bodies",
         "call",
         "client",
         "flow",
         "held_response",
+        "held_role",
         "hold",
         "identity",
         "initial",
-        "offered",
+        "leg",
         "outgoing",
         "purpose",
         "queue",
         "received",
+        "role",
         "sent_2xx",
         "server",
         "side",
@@ -190,9 +242,12 @@ class Forward:
         self.who = ""  # the served user, for traces
         self.client: ClientKey | None = None
         self.arrival: Flow | None = None  # the flow that a REGISTER came over
-        self.offered = False  # it carried an SDP offer
+        self.leg = ""
+        self.role = Role.NONE
         self.hold = 0
         self.held_response: Response | None = None
+        self.held_role = Role.NONE
+        self.bodies: dict[str, bytes] = {}
         self.queue: deque[Response] = deque()
         self.sent_2xx: dict[str, Response] = {}
         self.answered = False  # a final answer went to the server transaction
@@ -205,9 +260,16 @@ class Forward:
         return self.received.method == "INVITE"
 
 
-def has_sdp(message: Request | Response) -> bool:
-    """True when the body is SDP."""
-    return bool(message.body) and message.content_type == "application/sdp"
+def reliable(response: Response) -> bool:
+    """True for a 2xx and for a provisional response under RFC 3262."""
+    if response.status >= 200:
+        return response.status < 300
+    return "rseq" in response.headers and response.has_option("Require", "100rel")
+
+
+def leg_of(call: "Call", side: Side, message: Request | Response) -> str:
+    """The dialog of ``message``, by the called party's tag; ``side`` is where its *request* came from."""
+    return tag_of(message.headers.get("to" if side is call.caller_side else "from"))
 
 
 def tag_of(value: str | None) -> str:

@@ -1,9 +1,16 @@
 """The ``sip`` trace line: what the ladder shows of a SIP message (docs/tracing.md)."""
 
+from collections.abc import Iterable
+
+from imsalg.core.media_events import Trace
+from imsalg.core.sdp_body import sdp_of
+from imsalg.core.sip_call import Call
+from imswire.base import ProtocolError
 from imswire.sip.flow import Flow
 from imswire.sip.message import Request, Response
 from imswire.sip.uri import bracketed
 
+_AGREEMENT = ("Security-Client", "Security-Server", "Security-Verify")
 _SHOWN = ("3ge2ae:", "setup:", "fingerprint:", "path:", "msrp-cema", "connection:", "key-mgmt:", "crypto:")
 
 
@@ -22,8 +29,35 @@ def trace_fields(direction: str, side: str, flow: Flow, message: Request | Respo
         "call_id": headers.get("call-id") or "",
         "cseq": headers.get("cseq") or "",
         "summary": summary,
-        "sdp": sdp_summary(message.body) if message.body and message.content_type == "application/sdp" else [],
+        "sdp": [*agreement(message), *_sdp(message)],
     }
+
+
+def complete(lines: Iterable[object], user: str, call: Call | None) -> None:
+    """Fill in what is known only after a message was handled; it holds for all that was traced with it."""
+    for line in lines:
+        if type(line) is not Trace or line.kind != "sip":
+            continue
+        if user and line.fields.get("user") == "":
+            line.fields["user"] = user
+        if call is not None:
+            line.fields.setdefault("call", call.key)
+
+
+def agreement(message: Request | Response) -> list[str]:
+    """What a registration says of the security agreement: ``Security-Client: msrp-tls;mediasec``."""
+    cseq = message.headers.get("cseq") or ""
+    if not cseq.endswith("REGISTER"):
+        return []
+    return [f"{name}: {value}" for name in _AGREEMENT for value in message.headers.get_all(name)]
+
+
+def _sdp(message: Request | Response) -> list[str]:
+    try:
+        body = sdp_of(message)
+    except ProtocolError:
+        return []
+    return sdp_summary(body) if body is not None else []
 
 
 def sdp_summary(body: bytes) -> list[str]:

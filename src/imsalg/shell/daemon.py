@@ -1,6 +1,7 @@
 """The P-CSCF/IMS-ALG process: sockets, driver, engine, and an orderly end."""
 
-import functools
+import asyncio
+import contextlib
 import gc
 import os
 from collections.abc import Callable
@@ -9,26 +10,34 @@ from typing import Any, assert_never
 import msgspec
 
 from imsalg.core.engine import Engine
-from imsalg.core.events import CloseFlow, Command, Event
+from imsalg.core.events import CloseFlow, Command, Drain, Drained, Event
 from imsalg.core.media import MediaHalf
 from imsalg.core.media_events import CloseGateway, Log, ToGateway, Trace
 from imsalg.core.routing import Listener
 from imsalg.settings import Settings
 from imsalg.shell.agw_link import GatewayDoor
+from imsalg.shell.measures import measures
+from imsalg.shell.show import handlers
 from imsalg.shell.sip_transport import SipDoor
 from imsalg.shell.store import MemoryStore, Store
+from imsalg.shell.tally import Tally
+from imskit.admin import AdminServer
 from imskit.clock import SystemIds
 from imskit.contexts import client_context, server_context
 from imskit.driver import Driver
 from imskit.logs import get_logger
-from imskit.metrics import Metrics, MetricsServer
+from imskit.metrics import MetricsServer
 from imskit.sdnotify import Notifier
 from imskit.shutdown import Shutdown
-from imskit.sockets import parse_endpoint
+from imskit.sockets import Address, parse_endpoint
+from imskit.tls import expiry_of
 from imskit.trace import Tracer
 from imswire.sip.transaction import Send
 
 log = get_logger("imsalg")
+
+LAST_WORDS = 2.0
+"""Seconds that the peers of released calls have to answer before the sockets are closed."""
 
 
 class Daemon:
@@ -44,11 +53,18 @@ class Daemon:
         self._sip = SipDoor(settings, self._posted)
         self._gateways: GatewayDoor | None = None
         self._driver: Driver[Event, Command] | None = None
+        self._tally = Tally()
+        self._media: MediaHalf | None = None
         self._metrics: MetricsServer | None = None
+        self._admin: AdminServer | None = None
+        self._certificates: dict[str, float] = {}
         self.engine: Engine | None = None
         self.listeners: list[Listener] = []
+        self.metrics_address: Address | None = None
+        self._drained = asyncio.Event()
 
     def _posted(self, event: Event) -> None:
+        self._tally.event(event)
         self._post(event)
 
     async def start(self) -> None:
@@ -57,6 +73,7 @@ class Daemon:
             tls = None
             if listen.transport == "tls" and listen.certificate and listen.key:
                 tls = server_context(listen.certificate, listen.key)
+                self._certificates[f"{listen.realm}/{listen.transport}"] = expiry_of(listen.certificate)
                 self._sip.transports.set_client_context(
                     listen.realm, client_context(ca=listen.ca, certificate=listen.certificate, key=listen.key)
                 )
@@ -65,7 +82,7 @@ class Daemon:
             )
             self.listeners.append(Listener(listen.realm, listen.transport, host, port, listen.advertise))
         self._gateways = GatewayDoor(self._settings.gateways, self._posted)
-        media = MediaHalf(
+        media = self._media = MediaHalf(
             self._settings.media(),
             first_transaction=1 + self._ids.number(24),
             jitter=lambda: self._ids.number(20) / (1 << 20),
@@ -74,14 +91,32 @@ class Daemon:
         self.engine = Engine(
             self._settings, self.listeners, media, self._ids, self._token_key(), tracing=self._tracer.enabled
         )
-        self._driver = Driver(self.engine, self._execute)
+        driver = self._driver = Driver(self.engine, self._execute)
         self._post = self._driver.post
         for event in self._early:
             self._post(event)
         if self._settings.metrics.listen:
-            self._metrics = MetricsServer(_metrics(self.engine, self._sip))
+            registry = measures(self.engine, media, self._sip, self._tally, self._certificates)
+            self._metrics = MetricsServer(registry, self.why_not_ready)
             where = parse_endpoint(self._settings.metrics.listen)
-            await self._metrics.start(where.host, where.port)
+            self.metrics_address = await self._metrics.start(where.host, where.port)
+        if self._settings.admin.socket:
+            self._admin = AdminServer(handlers(self.engine, media, driver.clock.now))
+            await self._admin.start(self._settings.admin.socket)
+
+    def why_not_ready(self) -> str:
+        """For /readyz: "" while the sockets are open and a media gateway is in service."""
+        if self._media is None or not self.listeners:
+            return "starting"
+        return "" if self._media.stats()["gateways"] else "no media gateway is in service"
+
+    async def drain(self) -> None:
+        """Refuse new calls; what is left after ``drain_time`` is released. Bounded, however silent the peers are."""
+        timers = self._settings.timers
+        self._post(Drain(timers.drain_time))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timers.drain_time + LAST_WORDS):
+                await self._drained.wait()
 
     async def stop(self) -> None:
         """Close in order: nothing new comes in, what was sent goes out."""
@@ -92,6 +127,8 @@ class Daemon:
             self._driver.close()
         if self._metrics is not None:
             await self._metrics.close()
+        if self._admin is not None:
+            await self._admin.close()
         self._tracer.close()
         self._store.close()
 
@@ -114,6 +151,7 @@ class Daemon:
                 for one in self.listeners
             ],
             "gateways": {"host": gateways[0], "port": gateways[1]},
+            **_metrics_facts(self.metrics_address),
         }
 
     def reopen(self) -> None:
@@ -121,6 +159,7 @@ class Daemon:
         self._tracer.reopen()
 
     def _execute(self, command: Command) -> None:
+        self._tally.command(command)
         if type(command) is Send:
             self._sip.send(command)
             return
@@ -132,6 +171,8 @@ class Daemon:
                 self._tracer.write(command.kind, **command.fields)
             case Log():
                 getattr(log, command.level)(command.event, **command.fields)
+            case Drained():
+                self._drained.set()
             case CloseFlow():
                 self._sip.transports.close_flow(command.flow, command.reason)
             case CloseGateway():
@@ -143,18 +184,8 @@ class Daemon:
                 assert_never(command)
 
 
-def _metrics(engine: Engine, sip: SipDoor) -> Metrics:
-    metrics = Metrics("imsalg")
-    for name in engine.stats.__slots__:
-        gauge = metrics.gauge(f"{name}_total", f"{name.replace('_', ' ')} since the start")
-        gauge.set_function(functools.partial(getattr, engine.stats, name))
-    for name in engine.gauges:
-        gauge = metrics.gauge(f"{name}_now", f"{name} alive now")
-        gauge.set_function(functools.partial(lambda key: engine.gauges[key], name))
-    for name in sip.transports.stats():
-        gauge = metrics.gauge(f"sip_{name}", f"SIP sockets: {name.replace('_', ' ')}")
-        gauge.set_function(functools.partial(lambda key: sip.transports.stats()[key], name))
-    return metrics
+def _metrics_facts(address: Address | None) -> dict[str, Any]:
+    return {} if address is None else {"metrics": {"host": address[0], "port": address[1]}}
 
 
 async def serve(settings: Settings, ready_fd: int | None = None) -> int:
@@ -179,5 +210,6 @@ async def serve(settings: Settings, ready_fd: int | None = None) -> int:
     log.info("ending", reason=reason)
     notifier.stopping()
     notifier.close()
+    await daemon.drain()
     await daemon.stop()
     return 0

@@ -18,7 +18,12 @@ from imslab.ladder.describe import clean
 from imslab.ue.agent import Account, Registration, UeAgent, UeOptions
 from imslab.ue.call import Call, SipFailure
 from imslab.ue.chat import ChatError, ChatSession, Incoming
-from imslab.ue.media import MediaOptions, NotAcceptable
+from imslab.ue.floor import FloorError, FloorHost
+from imslab.ue.link import MsrpLink
+from imslab.ue.media import FloorOptions, MediaOptions, NotAcceptable
+from imswire.bfcp.client import RequestInfo
+from imswire.bfcp.floor_values import Floor
+from imswire.bfcp.tables import Status
 from imswire.sdp.attributes import Setup
 
 
@@ -49,6 +54,15 @@ def ue(
     match: Annotated[
         Literal["strict", "session-id"], typer.Option(help="How To-Path is compared (RFC 4975 6.1).")
     ] = "strict",
+    floor: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65_535,
+            help="Add a BFCP line. With --call: request this floor, release it at the end; with --answer: be the floor "
+            "control server of floors 1 to this one.",
+        ),
+    ] = None,
     tls_max: Annotated[Literal["1.2", "1.3"], typer.Option(help="Highest TLS version.")] = "1.3",
 ) -> None:
     """Register a UE; call somebody, or answer; exchange texts and files over MSRP, secured to the access edge."""
@@ -59,17 +73,29 @@ def ue(
         answer_setup=Setup(answer_setup),
         match=match,
         tls=MediaTlsSettings(max_version=tls_max),
+        floor=_floor_options(floor, serve=answer and call is None),
     )
-    options = UeOptions(host=host, mediasec=("msrp-tls",) if mediasec else (), media=media, folder=folder, ca=ca)
+    mechanisms = ("msrp-tls",) if floor is None else ("msrp-tls", "bfcp-tls")
+    options = UeOptions(host=host, mediasec=mechanisms if mediasec else (), media=media, folder=folder, ca=ca)
     agent = UeAgent(Account(user, password, domain, registrar), options)
-    raise typer.Exit(run_loop(_UeCommand(agent).main(call, text or [], file or [], answer=answer, echo=echo)))
+    raise typer.Exit(run_loop(_UeCommand(agent, floor).main(call, text or [], file or [], answer=answer, echo=echo)))
+
+
+def _floor_options(floor: int | None, *, serve: bool) -> FloorOptions | None:
+    if floor is None:
+        return None
+    if not serve:
+        return FloorOptions("client")
+    host = FloorHost(floors=[Floor(number) for number in range(1, floor + 1)])
+    return FloorOptions("server", host=host, streams=tuple(str(9 + number) for number in range(1, floor + 1)))
 
 
 class _UeCommand:
     """What the command does with its agent, and how it shows it."""
 
-    def __init__(self, agent: UeAgent) -> None:
+    def __init__(self, agent: UeAgent, floor: int | None = None) -> None:
         self.agent = agent
+        self.floor = floor
         self.console = Console(highlight=False)
 
     async def main(self, call: str | None, texts: list[str], files: list[Path], *, answer: bool, echo: bool) -> int:
@@ -86,7 +112,7 @@ class _UeCommand:
                 return self._failed(f"refused with {failure}")
             except TimeoutError:
                 return self._failed("no answer in time")
-            except (ChatError, NotAcceptable, OSError) as error:
+            except (ChatError, FloorError, NotAcceptable, OSError) as error:
                 return self._failed(str(error))
         return 0
 
@@ -106,7 +132,8 @@ class _UeCommand:
         self.console.print(f"… calling {escape(uri)}")
         call = await self.agent.call(uri, deadline=60.0)
         await call.session.opened()
-        self._opened(call.session)
+        self._opened("MSRP", call.session.link)
+        granted = None if self.floor is None else await self._request_floor(call, self.floor)
         for text in texts:
             await call.session.send_text(text)
             self.console.print(f"[cyan]→[/] {escape(text)}")
@@ -114,6 +141,9 @@ class _UeCommand:
             await self._send(call.session, path)
         while not call.session.received.empty():
             self._show(call.session.received.get_nowait())
+        if granted is not None:
+            await call.floor.release(granted.id)
+            self.console.print(f"floor {self.floor} released")
         await call.hangup()
         self.console.print("call ended")
 
@@ -126,12 +156,22 @@ class _UeCommand:
             )
         self.console.print(f"[green]✔[/] {escape(path.name)} received by the peer, sha-256 {sent.sha256}")
 
-    def _opened(self, session: ChatSession) -> None:
-        link = session.link
+    async def _request_floor(self, call: Call, floor: int) -> RequestInfo:
+        await call.floor.opened()
+        self._opened("BFCP", call.floor.link)
+        asked = await call.floor.request(floor)
+        place = f", place {asked.position} in the queue" if asked.position else ""
+        status = "of unknown status" if asked.status is None else asked.status.name.lower()
+        self.console.print(f"[cyan]→[/] floor {floor} requested: [bold]{status}[/]{place}")
+        granted = await call.floor.status(asked.id, Status.GRANTED, deadline=60.0)
+        self.console.print(f"[green]✔[/] floor {floor} granted")
+        return granted
+
+    def _opened(self, what: str, link: MsrpLink | None) -> None:
         if link is not None:
             how = link.tls_version.replace("TLSv", "TLS ") or "plain TCP"
             self.console.print(
-                f"[green]✔[/] MSRP over [bold]{how}[/] with {link.peer[0]}:{link.peer[1]}"
+                f"[green]✔[/] {what} over [bold]{how}[/] with {link.peer[0]}:{link.peer[1]}"
                 + (", fingerprint verified" if link.tls_version else "")
             )
 
@@ -156,7 +196,7 @@ class _UeCommand:
             self.console.print(f"[red]✘[/] {escape(clean(str(error)))}")
             await call.hangup()
             return
-        self._opened(call.session)
+        self._opened("MSRP", call.session.link)
         while not call.ended.done() and not ending.done():
             arriving = spawn(call.session.received.get(), name="next message")
             await asyncio.wait((ending, arriving, call.ended), return_when=asyncio.FIRST_COMPLETED)

@@ -6,9 +6,7 @@ Everything that waits has a deadline; nothing sleeps.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Literal
+from dataclasses import replace
 
 from imskit.clock import SystemIds
 from imskit.contexts import client_context
@@ -16,8 +14,9 @@ from imskit.driver import spawn
 from imskit.logs import get_logger
 from imskit.tls import Identity
 from imslab.sipnode import Answer, NoAck, SendAck, SendRequest, SipNode, UserMachine
-from imslab.ue.call import Call, SipFailure
-from imslab.ue.media import MediaOptions
+from imslab.ue.account import Account, Registration, UeOptions
+from imslab.ue.call import ALLOW, Call, SipFailure
+from imslab.ue.options import MediaOptions
 from imswire.base import ProtocolError
 from imswire.sip import transaction as tx
 from imswire.sip.auth import DigestClient
@@ -28,56 +27,11 @@ from imswire.sip.message import Request, Response
 from imswire.sip.uri import SipUri, bracketed
 from imswire.sip.values import parse_sec_mechanisms
 
+__all__ = ["Account", "Registration", "SipFailure", "UeAgent", "UeOptions", "with_media"]
+
 log = get_logger("imslab.ue")
 
 REALM = "ue"
-ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS"
-
-
-@dataclass(frozen=True)
-class Account:
-    """Who the UE is. ``registrar`` is the P-CSCF: ``sip:127.0.0.1:5060;transport=tcp`` (udp, tcp or tls)."""
-
-    user: str
-    password: str
-    domain: str = "lab.example"
-    registrar: str = "sip:127.0.0.1:5060"
-
-    @property
-    def aor(self) -> str:
-        """The public identity."""
-        return f"sip:{self.user}@{self.domain}"
-
-
-@dataclass(frozen=True)
-class UeOptions:
-    """``host`` is the UE's own address. ``mediasec`` are the mechanisms announced (empty: none, no Security-Client
-    at all).
-
-    ``algorithm`` restricts digest to one algorithm, ``folder`` is where received files go. ``ca`` is the PEM file
-    that a P-CSCF
-    reached by TLS is verified with; without it any certificate is taken, which is for laboratories.
-    """
-
-    host: str = "127.0.0.1"
-    mediasec: tuple[str, ...] = ("msrp-tls",)
-    algorithm: Literal["", "MD5", "SHA-256"] = ""
-    expires: int = 600
-    media: MediaOptions = field(default_factory=MediaOptions)
-    folder: Path | None = None
-    ca: Path | None = None
-
-
-@dataclass(frozen=True)
-class Registration:
-    """What the network granted. ``security_server`` is its list as it came, ``agreed`` what both sides support."""
-
-    expires: int
-    service_route: tuple[str, ...]
-    associated: tuple[str, ...]
-    security_server: tuple[str, ...]
-    agreed: frozenset[str]
-    algorithm: str
 
 
 class UeAgent:
@@ -248,11 +202,21 @@ class UeAgent:
         await call.answered(deadline)
         return call
 
-    def dial(self, uri: str, media: MediaOptions | None = None, headers: tuple[tuple[str, str], ...] = ()) -> Call:
-        """Send an INVITE and return at once; follow the call with its ``answered``, ``ringing`` or ``cancel``."""
+    def dial(
+        self,
+        uri: str,
+        media: MediaOptions | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
+        *,
+        delayed: bool = False,
+    ) -> Call:
+        """Send an INVITE and return at once; follow the call with its ``answered``, ``ringing`` or ``cancel``.
+
+        ``delayed`` sends no offer: the called side makes it and the ACK (or PRACK) carries the answer.
+        """
         call = Call.outgoing(self, uri, media or self.options.media)
         self.calls[call.call_id] = call
-        call.invite(headers)
+        call.invite(headers, delayed=delayed)
         return call
 
     async def wait_call(self, deadline: float = 15.0) -> Call:
@@ -283,16 +247,21 @@ class UeAgent:
         """The source of tags and tokens."""
         return self._ids
 
-    def send(self, request: Request, answered: Callable[[Response | int], None]) -> tx.ClientKey:
-        """Send a request to the P-CSCF; ``answered`` gets each response, or 408 or 503 when there is none."""
-        keys: list[tx.ClientKey] = []
+    def send(
+        self,
+        request: Request,
+        answered: Callable[[Response | int], None],
+        begun: Callable[[tx.ClientKey], None] = lambda _: None,
+    ) -> None:
+        """Send a request to the P-CSCF; ``answered`` gets each response, or 408 or 503 when there is none, ``begun``
+        the transaction.
+        """
 
         def started(key: tx.ClientKey) -> None:
-            keys.append(key)
             self._responses[key] = answered
+            begun(key)
 
         self.post(SendRequest(request, self._flow(), started))
-        return keys[0]
 
     def send_ack(self, request: Request) -> None:
         """Send an ACK to a 2xx."""

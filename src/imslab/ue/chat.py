@@ -145,6 +145,12 @@ class ChatSession:
         link.closed.add_done_callback(self._closed)
         link.attach(session)
 
+    def restart(self, session: MsrpSession) -> None:
+        """Another peer behind the same connection: the session of another answer to a forked offer."""
+        self._session = session
+        if self.link is not None:
+            self.link.attach(session)
+
     def fail(self, reason: str) -> None:
         """No connection came about."""
         self._fail(reason)

@@ -1,4 +1,4 @@
-"""One TCP or TLS connection under an MSRP session: bytes in and out, the handshake, and the fingerprint check.
+"""One TCP or TLS connection under an MSRP or BFCP session: bytes in and out, the handshake, and the fingerprint check.
 
 TLS is pyOpenSSL on memory BIOs above an asyncio transport. Nothing reaches the session before the peer's certificate
 matched
@@ -9,13 +9,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Any, Protocol, cast
 
 from OpenSSL import SSL
 
 from imskit.tls import FingerprintMismatch, peer_leaf, tls_error_text, verify_leaf
-from imswire.msrp.events import SessionEvent
-from imswire.msrp.session import MsrpSession
 
 _PIECE = 262_144
 _CLOSE_WAIT = 2.0
@@ -23,6 +21,16 @@ _CLOSE_WAIT = 2.0
 
 class LinkError(Exception):
     """The connection could not be made, was refused by the check, or broke."""
+
+
+class LinkSession(Protocol):
+    """What a connection carries: a pure machine with octets on one side and events on the other."""
+
+    def feed(self, data: bytearray, now: float, /) -> list[Any]: ...
+    def next_output(self, size: int, now: float, /) -> bytes | None: ...
+    def next_timer(self) -> float | None: ...
+    def expire(self, now: float, /) -> list[Any]: ...
+    def connection_lost(self, now: float, /) -> list[Any]: ...
 
 
 class MsrpLink(asyncio.Protocol):
@@ -38,7 +46,7 @@ class MsrpLink(asyncio.Protocol):
         context: SSL.Context | None,
         *,
         server: bool,
-        on_events: Callable[[list[SessionEvent]], None],
+        on_events: Callable[[list[Any]], None],
         check: bool = True,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -47,13 +55,14 @@ class MsrpLink(asyncio.Protocol):
         self.handshaken: asyncio.Future[None] = loop.create_future()
         for future in (self.opened, self.handshaken):
             future.add_done_callback(_retrieved)
+        self.server = server
         self._tls = None if context is None else SSL.Connection(context, None)
         if self._tls is not None:
             self._tls.set_accept_state() if server else self._tls.set_connect_state()
         self._on_events = on_events
         self._check = check
         self._fingerprints: tuple[tuple[str, bytes], ...] | None = None
-        self._session: MsrpSession | None = None
+        self._session: LinkSession | None = None
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._early = bytearray()
@@ -71,7 +80,7 @@ class MsrpLink(asyncio.Protocol):
         self._fingerprints = fingerprints
         self._progress()
 
-    def attach(self, session: MsrpSession) -> None:
+    def attach(self, session: LinkSession) -> None:
         """The session machine that this connection carries."""
         self._session = session
         self._progress()
@@ -122,7 +131,7 @@ class MsrpLink(asyncio.Protocol):
         """The TCP connection is up; a TLS client speaks first."""
         self._transport = cast(asyncio.Transport, transport)
         self.local = self._transport.get_extra_info("sockname")[:2]
-        self.peer = self._transport.get_extra_info("peername")[:2]
+        self.peer = (self._transport.get_extra_info("peername") or ("", 0))[:2]  # None: reset already
         self._progress()
 
     def data_received(self, data: bytes) -> None:
@@ -141,6 +150,11 @@ class MsrpLink(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is gone."""
         self._finish(str(error) if error is not None else "closed")
+
+    def hold_reading(self, on: bool) -> None:
+        """Be a slow reader: take nothing from the connection until told otherwise."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading() if on else self._transport.resume_reading()
 
     def pause_writing(self) -> None:
         """The transport's buffer is full."""

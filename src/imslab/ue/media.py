@@ -1,323 +1,234 @@
-"""The MSRP half of a call: session descriptions, roles, the socket that listens or dials, and the session on top.
+"""The media of a call: session descriptions with several MSRP lines and a BFCP line, from either side, again and again.
 
-RFC 4975 8, RFC 6135 (``a=setup``), RFC 6714 (CEMA), RFC 8122 (fingerprints), TS 24.229 7.5.2 (``a=3ge2ae``).
+RFC 3264 (offer and answer), RFC 4975 8, RFC 6135 (``a=setup``), RFC 6714 (CEMA), RFC 8122 (fingerprints), RFC 8856
+(BFCP), TS 24.229 7.5.2 (``a=3ge2ae``).
 """
 
-import asyncio
 import secrets
-import socket
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
-from OpenSSL import SSL
-
-from imskit.clock import SystemIds
-from imskit.common_settings import MediaTlsSettings
-from imskit.driver import spawn
-from imskit.tls import Identity, media_context
+from imskit.tls import Identity
 from imslab.ue.chat import ChatSession
-from imslab.ue.dial import connect
+from imslab.ue.endpoint import Surroundings
+from imslab.ue.floor import FloorSession
+from imslab.ue.floorline import BfcpLine
+from imslab.ue.lines import Line, MsrpLine
 from imslab.ue.link import MsrpLink
+from imslab.ue.options import DISCARD, FloorOptions, MediaOptions, NotAcceptable, Reoffer
 from imswire.base import ProtocolError
-from imswire.msrp.session import MsrpSession
-from imswire.sdp.attributes import (
-    E2ae,
-    Fingerprint,
-    Setup,
-    e2ae_of,
-    fingerprints,
-    has_cema,
-    path_of,
-    setup_of,
-    transport_of,
-)
+from imswire.sdp.attributes import E2ae, transport_of
 from imswire.sdp.model import Media, SessionDescription
-from imswire.sdp.offer_answer import Connector, answer_setup, connector, pair
+from imswire.sdp.offer_answer import pair
 
-DISCARD = 9
-"""The port in an m-line of an endpoint that only connects (RFC 4145 4.1)."""
-
-
-class NotAcceptable(Exception):
-    """The offer cannot be answered with a session (SIP 488), or the answer is none."""
+__all__ = ["DISCARD", "CallMedia", "FloorOptions", "MediaOptions", "MsrpMedia", "NotAcceptable", "Reoffer"]
 
 
-@dataclass(frozen=True)
-class MediaOptions:
-    """How the MSRP line of a call is offered and answered.
+class CallMedia:
+    """Local state of the media of one call: made at the offer or answer, started when both descriptions are known.
 
-    ``secure``: offer ``TCP/TLS/MSRP`` (with ``3ge2ae:requested`` where ``e2ae``). ``offer_setup`` and
-    ``answer_setup``: the roles
-    taken; an answer role that the offer does not allow gives way. ``cema``: include ``a=msrp-cema`` and use c=/m=.
-    ``match``:
-    how To-Path is compared. ``keep_port``: an active endpoint shows its real source port instead of 9 and dials from
-    it.
-
-    To misbehave: ``wrong_fingerprint`` lies in SDP, ``no_certificate`` hides it (TLS client only), ``early_syn``
-    dials before
-    the answer is sent, ``ignore_peer`` accepts any fingerprint of the peer. ``extra_media`` are m-sections appended
-    as they are.
-    """
-
-    secure: bool = True
-    e2ae: bool = True
-    offer_setup: Setup | None = Setup.ACTPASS
-    answer_setup: Setup | None = Setup.ACTIVE
-    cema: bool = True
-    match: Literal["strict", "session-id"] = "strict"
-    keep_port: bool = False
-    hashes: tuple[str, ...] = ("sha-256",)
-    tls: MediaTlsSettings = field(default_factory=MediaTlsSettings)
-    wrong_fingerprint: bool = False
-    no_certificate: bool = False
-    early_syn: bool = False
-    ignore_peer: bool = False
-    extra_media: str = ""
-    connect_timeout: float = 15.0
-
-
-class MsrpMedia:
-    """Local state of one MSRP m-line: made at the offer or answer, started when both descriptions are known.
-
-    ``syn_sent`` is set when the first SYN of a connection that we open has left, answered or not.
+    ``lines`` are by m-line, None for those of others. ``syn_sent`` is set when the first SYN of a connection that we
+    open has left, answered or not.
     """
 
     def __init__(self, host: str, identity: Identity, options: MediaOptions, folder: Path | None = None) -> None:
-        self.options = options
-        self.chat = ChatSession(folder)
-        self.syn_sent = asyncio.Event()
-        self.offered_e2ae: E2ae | None = None
+        self._around = Surroundings(host, identity, options, folder, MsrpLink)
+        self.syn_sent = self._around.syn_sent
         self.remote: SessionDescription | None = None
         self.local: SessionDescription | None = None
-        self._host = host
-        self._identity = identity
-        self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-        self._socket.setblocking(False)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind((host, 0))
-        self.port: int = self._socket.getsockname()[1]
-        self._session_id = secrets.token_hex(10)
+        self.lines: list[Line | None] = []
+        self._first = MsrpLine(self._around)
+        self._extra: list[Media] = []
         self._version = 1
         self._sdp_id = secrets.randbits(40)
-        self._listening = False
-        self._link: MsrpLink | None = None
-        self._session: MsrpSession | None = None
-        self._dialling: asyncio.Task[None] | None = None
-        self._secure = options.secure
-        self._setup: Setup | None = None
 
-    # --- session descriptions ---
+    @property
+    def options(self) -> MediaOptions:
+        """How offers and answers are made; may be set until the first of them."""
+        return self._around.options
+
+    @options.setter
+    def options(self, options: MediaOptions) -> None:
+        self._around.options = options
+
+    @property
+    def chats(self) -> list[ChatSession]:
+        """The MSRP sessions in the order of their m-lines."""
+        return [line.chat for line in self.lines if isinstance(line, MsrpLine)]
+
+    @property
+    def chat(self) -> ChatSession:
+        """The first MSRP session."""
+        return next(iter(self.chats), self._first.chat)
+
+    @property
+    def floor(self) -> FloorSession:
+        """The BFCP session; raises :class:`NotAcceptable` where there is no such line."""
+        for line in self.lines:
+            if isinstance(line, BfcpLine):
+                return line.floor
+        raise NotAcceptable("the call has no BFCP line")
+
+    @property
+    def offered_e2ae(self) -> E2ae | None:
+        """The first ``a=3ge2ae`` that was offered to us."""
+        return next((line.offered_e2ae for line in self.lines if line is not None and line.offered_e2ae), None)
+
+    @property
+    def port(self) -> int:
+        """The local port of the first line."""
+        return next((line for line in self.lines if line is not None), self._first).port
+
+    # --- descriptions ---
 
     def offer(self) -> bytes:
-        """The offer; a passive or actpass endpoint listens from now on."""
-        self._secure = self.options.secure
-        self._setup = self.options.offer_setup
-        if self._setup in (Setup.ACTPASS, Setup.PASSIVE):
-            self._listen()
-        return self._describe(e2ae=self._secure and self.options.e2ae)
-
-    def answer(self, body: bytes) -> bytes:
-        """The answer to an offer. Raises :class:`NotAcceptable`."""
-        offer = _parse(body)
-        line = _msrp_line(offer)
-        if line is None:
-            raise NotAcceptable("no MSRP line to accept")
-        _check_cema(offer, line)
-        self.remote = offer
-        transport = transport_of(line)
-        self._secure = transport is not None and transport.tls
-        self.offered_e2ae = e2ae_of(line)
-        # Without a=setup the offerer connects (RFC 4975 5.4), and the answer says nothing either.
-        offered = setup_of(line, offer)
-        self._setup = answer_setup(offered, self.options.answer_setup) if offered is not None else None
-        if self._setup in (Setup.PASSIVE, None):
-            self._listen()
-        elif self._setup is Setup.ACTIVE and self.options.early_syn:
-            self._dial(offer, line)
-        return self._describe(offer=offer)
-
-    def again(self, *, remove: bool = False, body: bytes | None = None) -> bytes:
-        """The same description for a re-INVITE, as offer or (with the offer's ``body``) as answer; ``remove`` sets
-        port 0.
-        """
-        self._version += 1
-        offer = None if body is None else _parse(body)
-        if offer is not None:
-            line = next((m for m in offer.media if _is_msrp(m)), None)
-            remove = remove or line is None or line.rejected
-        description = _parse(self._describe(offer=offer, e2ae=offer is None and self._secure and self.options.e2ae))
-        if remove:
-            for media in description.media:
-                if _is_msrp(media):
-                    media.set_port(0)
-            self.close()
-        return description.to_bytes()
-
-    def _describe(self, *, offer: SessionDescription | None = None, e2ae: bool = False) -> bytes:
-        family = "IP6" if ":" in self._host else "IP4"
-        sdp = SessionDescription.create(family, self._host, session_id=self._sdp_id, session_version=self._version)
-        done = False
-        for offered in offer.media if offer is not None else ():
-            if not done and _is_msrp(offered) and not offered.rejected:
-                self._own_line(sdp, offered.proto, e2ae=False)
-                done = True
-            else:
-                sdp.add_media(offered.media, 0, offered.proto, offered.formats)
-        if offer is None:
-            self._own_line(sdp, "TCP/TLS/MSRP" if self._secure else "TCP/MSRP", e2ae=e2ae)
+        """The first offer; a passive or actpass line listens from now on."""
+        options = self.options
+        for _ in range(options.lines):
+            self.lines.append(self._msrp())
+        if options.floor is not None:
+            self.lines.append(BfcpLine(self._around, options.floor))
+        sdp = self._begin()
+        for line in self.lines:
+            if line is not None:
+                line.offer(sdp)
         body = sdp.to_bytes()
-        if offer is None and self.options.extra_media:
-            body += self.options.extra_media.replace("\r\n", "\n").replace("\n", "\r\n").encode()
+        if options.extra_media:
+            body += options.extra_media.replace("\r\n", "\n").replace("\n", "\r\n").encode()
         self.local = _parse(body)
+        self._extra = self.local.media[len(self.lines) :]
+        self.lines += [None] * len(self._extra)
         return body
 
-    def _own_line(self, sdp: SessionDescription, proto: str, *, e2ae: bool) -> None:
-        active = self._setup is Setup.ACTIVE and not self.options.keep_port
-        media = sdp.add_media("message", DISCARD if active else self.port, proto)
-        media.add_attribute("accept-types", "*")
-        media.add_attribute("path", self._path())
-        if self.options.cema:
-            media.add_attribute("msrp-cema")
-        if self._setup is not None:
-            media.add_attribute("setup", self._setup.value)
-        if self._secure:
-            for name in self.options.hashes:
-                octets = bytearray(self._identity.fingerprint(name))
-                if self.options.wrong_fingerprint:
-                    octets[0] ^= 0xFF
-                media.add_attribute("fingerprint", str(Fingerprint(name, bytes(octets))))
-        if e2ae:
-            media.add_attribute("3ge2ae", "requested")
+    def answer(self, body: bytes) -> bytes:
+        """The answer to the first or a later offer. Raises :class:`NotAcceptable`."""
+        offer = _parse(body)
+        first = self.remote is None
+        sdp = self._begin()
+        for index, theirs in enumerate(offer.media):
+            if index == len(self.lines):
+                self.lines.append(None)
+            line = self.lines[index]
+            if theirs.rejected:
+                self._remove(line)
+                line = None
+            elif line is None or line.removed or line.application != _application(theirs):
+                line = self._new_line(theirs)
+            if line is None:
+                sdp.add_media(theirs.media, 0, theirs.proto, theirs.formats)
+            else:
+                self.lines[index] = line
+                line.answer(sdp, offer, theirs)
+        if first and not any(line is not None for line in self.lines):
+            raise NotAcceptable("no MSRP line to accept" if self.options.floor is None else "no line to accept")
+        self.remote = offer
+        self.local = _parse(sdp.to_bytes())
+        return sdp.to_bytes()
 
-    def _path(self) -> str:
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"{'msrps' if self._secure else 'msrp'}://{host}:{self.port}/{self._session_id};tcp"
-
-    # --- connection ---
+    def again(self, *, remove: bool = False, body: bytes | None = None, change: Reoffer | None = None) -> bytes:
+        """A later description: as answer to the offer ``body``, or as offer with a ``change`` (``remove``: every line
+        gets port 0).
+        """
+        if body is not None:
+            return self.answer(body)
+        change = change or Reoffer(remove=remove)
+        for _ in range(change.add):
+            self.lines.append(self._msrp())
+        if change.add_floor is not None:
+            self.lines.append(BfcpLine(self._around, change.add_floor))
+        if change.identity is not None:
+            self._around.identity = change.identity
+        sdp = self._begin()
+        for index, line in enumerate(self.lines):
+            before = self.local.media[index] if self.local is not None and index < len(self.local.media) else None
+            if line is None or line.removed or change.removes(index):
+                self._leave(sdp, line, before)
+            else:
+                line.offer(sdp, change, renew=change.renews(index) and (line.secure or change.identity is None))
+        data = sdp.to_bytes() if change.edit is None else change.edit(sdp.to_bytes())
+        self.local = _parse(data)
+        return data
 
     def answered(self, body: bytes) -> None:
         """The answer to our offer arrived: connect, or let the peer. Raises :class:`NotAcceptable`."""
         answer = _parse(body)
-        self.remote = answer
         if self.local is None:
             raise NotAcceptable("an answer without an offer")
-        lines = [(ours, theirs) for ours, theirs in _pairs(self.local, answer) if _is_msrp(ours)]
-        if not lines or lines[0][1].rejected:
-            self.chat.fail("the MSRP line was refused")
-            self.close()
-            return
-        ours, theirs = lines[0]
-        if ours.proto.upper() != theirs.proto.upper():
-            raise NotAcceptable(f"offered {ours.proto}, answered {theirs.proto}")
-        self._start(theirs, connector(setup_of(ours), setup_of(theirs, answer)), we_offered=True)
+        pairs = _pairs(self.local, answer)
+        self.remote = answer
+        for line, (ours, theirs) in zip(self.lines, pairs, strict=False):
+            if line is None:
+                continue
+            if theirs.rejected:
+                line.fail(f"the {line.application} line was refused")
+                self._remove(line)
+            else:
+                line.answered(ours, theirs, answer)
 
     def confirmed(self) -> None:
         """Our answer is on its way: connect, or let the peer."""
-        if self.remote is None or self.local is None:
-            return
-        line = _msrp_line(self.remote)
-        if line is not None:
-            self._start(line, connector(setup_of(line, self.remote), self._setup), we_offered=False)
+        for line in self.lines:
+            if line is not None:
+                line.confirmed()
+
+    def refuse(self, body: bytes) -> bytes:
+        """An answer that refuses every line."""
+        offer = _parse(body)
+        sdp = self._begin()
+        for theirs in offer.media:
+            sdp.add_media(theirs.media, 0, theirs.proto, theirs.formats)
+        return sdp.to_bytes()
+
+    def withdraw(self) -> None:
+        """Our later offer was refused."""
+        for line in self.lines:
+            if line is not None:
+                line.withdraw()
 
     def close(self) -> None:
-        """End the session and free the socket."""
-        if self._dialling is not None and (self._link is None or not self._link.opened.done()):
-            self._dialling.cancel()
-        self._stop_listening()
-        self.chat.close()
+        """End the sessions and free the sockets."""
+        for line in self.lines or [self._first]:
+            if line is not None:
+                line.close()
 
-    def _start(self, line: Media, who: Connector, *, we_offered: bool) -> None:
-        remote = self.remote
-        if remote is None or self.local is None:
-            return
-        if who is Connector.NOBODY:
-            return
-        we_connect = (who is Connector.OFFERER) == we_offered
-        path = path_of(line)
-        if path is None:
-            raise NotAcceptable("no a=path")
-        session = MsrpSession(self._path(), str(path), ids=SystemIds(), match=self.options.match, active=we_connect)
-        self._session = session
-        if we_connect and self._dialling is None:
-            self._dial(remote, line)
-        if self._link is not None:
-            self._bind(self._link)
+    # --- inside ---
 
-    def _bind(self, link: MsrpLink) -> None:
-        """Session and connection both exist: put them together."""
-        session = self._session
-        if session is None or self.remote is None:
-            return
-        line = _msrp_line(self.remote)
-        if self._secure and line is not None:
-            link.expect(tuple((one.hash, one.octets) for one in fingerprints(self.remote, line)))
-        self.chat.start(session, link)
+    def _begin(self) -> SessionDescription:
+        host = self._around.host
+        version, self._version = self._version, self._version + 1
+        family = "IP6" if ":" in host else "IP4"
+        return SessionDescription.create(family, host, session_id=self._sdp_id, session_version=version)
 
-    def _new_link(self, *, server: bool) -> MsrpLink:
-        link = self._link = MsrpLink(
-            self._context() if self._secure else None,
-            server=server,
-            on_events=self.chat.events,
-            check=not self.options.ignore_peer,
-        )
-        return link
+    def _msrp(self) -> MsrpLine:
+        """The line that exists since the call does, or another one."""
+        return MsrpLine(self._around) if self._first in self.lines else self._first
 
-    def _context(self) -> SSL.Context:
-        if not self.options.no_certificate:
-            return media_context(self._identity, self.options.tls)
-        context = SSL.Context(SSL.TLS_METHOD)
-        context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
-        return context
+    def _new_line(self, theirs: Media) -> Line | None:
+        """A line that we can answer with; None where it is to be refused."""
+        match _application(theirs):
+            case "MSRP":
+                used = sum(isinstance(line, MsrpLine) for line in self.lines)
+                return self._msrp() if used < max(self.options.lines, 1) else None
+            case "BFCP" if self.options.floor is not None:
+                return BfcpLine(self._around, self.options.floor)
+        return None
 
-    def _listen(self) -> None:
-        if not self._listening:
-            self._socket.listen(1)
-            self._listening = True
-            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._incoming)
+    def _remove(self, line: Line | None) -> None:
+        if line is not None and not line.removed:
+            line.removed = True
+            line.close()
 
-    def _stop_listening(self) -> None:
-        if self._listening:
-            self._listening = False
-            asyncio.get_running_loop().remove_reader(self._socket.fileno())
-        self._socket.close()
+    def _leave(self, sdp: SessionDescription, line: Line | None, before: Media | None) -> None:
+        """A line that is not, or no longer, in use keeps its place with port 0 (RFC 3264 8.2)."""
+        self._remove(line)
+        if before is not None:
+            media = sdp.add_media(before.media, 0, before.proto, before.formats)
+            if line is None:
+                media.set_port(before.port)
+                media.lines = before.lines.copy()
 
-    def _incoming(self) -> None:
-        """Take the one connection of this session; any other is closed at once."""
-        try:
-            connection, _ = self._socket.accept()
-        except OSError:
-            return
-        if self._link is not None:
-            connection.close()
-            return
-        connection.setblocking(False)
-        link = self._new_link(server=True)
-        spawn(self._adopt(link, connection), name="MSRP accept")
 
-    async def _adopt(self, link: MsrpLink, connection: socket.socket) -> None:
-        await asyncio.get_running_loop().connect_accepted_socket(lambda: link, connection)
-        self._bind(link)
-
-    def _dial(self, remote: SessionDescription, line: Media) -> None:
-        address = remote.address_of(line).address, line.port
-        if not (self.options.cema and has_cema(line)):
-            path = path_of(line)
-            if path is not None and path.hop.port is not None:
-                address = path.hop.host, path.hop.port
-        self._stop_listening()
-        self._dialling = spawn(self._connect(*address), name="MSRP dial")
-
-    async def _connect(self, host: str, port: int) -> None:
-        local = (self._host, self.port if self.options.keep_port else 0)
-        try:
-            sock = await connect(local, (host, port), self.syn_sent, self.options.connect_timeout)
-            link = self._new_link(server=False)
-            await asyncio.get_running_loop().create_connection(lambda: link, sock=sock)
-        except (OSError, TimeoutError) as error:
-            self.chat.fail(f"cannot connect to {host}:{port}: {str(error) or 'no answer'}")
-            return
-        self._bind(link)
+MsrpMedia = CallMedia
+"""The name from when calls had one MSRP line."""
 
 
 def _parse(body: bytes) -> SessionDescription:
@@ -334,20 +245,9 @@ def _pairs(offer: SessionDescription, answer: SessionDescription) -> list[tuple[
         raise NotAcceptable(str(error)) from None
 
 
-def _is_msrp(media: Media) -> bool:
+def _application(media: Media) -> str:
+    """MSRP or BFCP, where media type and transport agree; else nothing."""
     transport = transport_of(media)
-    return media.media == "message" and transport is not None and transport.application == "MSRP"
-
-
-def _msrp_line(sdp: SessionDescription) -> Media | None:
-    return next((media for media in sdp.media if _is_msrp(media) and not media.rejected), None)
-
-
-def _check_cema(offer: SessionDescription, line: Media) -> None:
-    """An offer without CEMA whose c=/m= differ from its path is refused (RFC 6714 4.3)."""
-    path = path_of(line)
-    if path is None:
-        raise NotAcceptable("no a=path")
-    here = (offer.address_of(line).address, line.port)
-    if not has_cema(line) and line.port != DISCARD and (path.hop.host, path.hop.port) != here:
-        raise NotAcceptable("c= and m= do not match a=path, and there is no a=msrp-cema")
+    kinds = {("message", "MSRP"), ("application", "BFCP")}
+    known = transport is not None and (media.media, transport.application) in kinds
+    return transport.application if transport is not None and known else ""

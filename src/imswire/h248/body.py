@@ -13,6 +13,8 @@ Fingerprint = tuple[str, bytes]
 """Lower-case hash name (``sha-256``) and the digest's octets."""
 
 MAX_LINES = 64
+MAX_PATH = 1_024
+"""Octets of a path; RFC 4975 sets no bound."""
 SETUPS = ("active", "passive", "actpass", "holdconn")
 DIGEST_SIZES = {"sha-1": 20, "sha-224": 28, "sha-256": 32, "sha-384": 48, "sha-512": 64, "md5": 16, "md2": 16}
 
@@ -21,7 +23,7 @@ class Body(Struct, frozen=True):
     """One media description.
 
     ``address`` and ``port`` are None where ``$`` stands; ``fingerprint_wanted`` is the hash of
-    ``a=fingerprint:<hash> $``.
+    ``a=fingerprint:<hash> $``. ``path`` is one MSRP URI (RFC 4975 6), with ``$`` for what the MG chooses.
     """
 
     media: str
@@ -33,6 +35,7 @@ class Body(Struct, frozen=True):
     setup: str | None = None
     fingerprints: tuple[Fingerprint, ...] = ()
     fingerprint_wanted: str | None = None
+    path: str | None = None
 
 
 def fingerprint_text(fingerprint: Fingerprint) -> str:
@@ -59,6 +62,15 @@ def read_fingerprint(text: str) -> Fingerprint:
     return name, octets
 
 
+def read_path(text: str) -> str:
+    """One MSRP URI; raises :class:`H248Error` 449 for anything else, also for several (RFC 4975 6)."""
+    path = text.strip()
+    good = path.lower().startswith(("msrp://", "msrps://")) and len(path) <= MAX_PATH
+    if not good or not path.isascii() or not path.isprintable() or " " in path:
+        raise H248Error(449, f"path cannot be {text[:100]}")
+    return path
+
+
 def write_body(body: Body) -> str:
     """The SDP text of a body, lines joined by CRLF, none after the last."""
     address = CHOOSE if body.address is None else body.address
@@ -69,6 +81,8 @@ def write_body(body: Body) -> str:
     lines += [f"a=fingerprint:{fingerprint_text(fingerprint)}" for fingerprint in body.fingerprints]
     if body.fingerprint_wanted is not None:
         lines.append(f"a=fingerprint:{body.fingerprint_wanted.upper()} {CHOOSE}")
+    if body.path is not None:
+        lines.append(f"a=path:{read_path(body.path)}")
     return "\r\n".join(lines)
 
 
@@ -85,6 +99,7 @@ def read_body(text: str) -> Body:
     setup: str | None = None
     fingerprints: list[Fingerprint] = []
     wanted: str | None = None
+    path: str | None = None
     for line in lines:
         if not line.strip():
             continue
@@ -107,6 +122,8 @@ def read_body(text: str) -> Body:
                 wanted = name.lower()
             else:
                 fingerprints.append(read_fingerprint(value[12:]))
+        elif kind == "a" and value.startswith("path:"):
+            path = value[5:]
     family, address = _connection(connection)
     if len(media) < 4:
         raise H248Error(442, "SDP without a whole m-line")
@@ -120,6 +137,7 @@ def read_body(text: str) -> Body:
         setup=setup,
         fingerprints=tuple(fingerprints),
         fingerprint_wanted=wanted,
+        path=None if path is None else read_path(path),
     )
 
 

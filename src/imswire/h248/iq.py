@@ -6,8 +6,6 @@ requests and builds replies and Notify. One e2ae m-line is one context of two te
 one transaction carries an SDP offer (one ``Context = $`` action per m-line) and one its answer.
 """
 
-from msgspec import Struct
-
 from imswire.h248 import packages
 from imswire.h248.body import SETUPS, Body, Fingerprint, fingerprint_text, read_body, write_body
 from imswire.h248.errors import H248Error
@@ -16,9 +14,13 @@ from imswire.h248.iq_control import (
     ServiceChangeRequest,
     audit_alive,
     audit_all,
+    audit_contexts,
+    audit_contexts_reply,
     audit_packages,
     audit_reply,
+    audit_these,
     read_audit_reply,
+    read_contexts_reply,
     read_service_change,
     registration,
     service_change_reply,
@@ -34,10 +36,15 @@ from imswire.h248.iq_parts import (
     property_list,
     read_events,
     read_filter,
+    read_flag,
+    read_mask,
+    read_ports,
     read_properties,
     read_remote,
+    read_session,
     read_signals,
     remote_text,
+    session_path,
     signals_of,
     stream_of,
 )
@@ -51,6 +58,7 @@ from imswire.h248.iq_report import (
     to_notify,
     to_statistics,
 )
+from imswire.h248.iq_values import AddResult, StreamChange, StreamRequest
 from imswire.h248.model import (
     ALL,
     CHOOSE,
@@ -63,84 +71,6 @@ from imswire.h248.model import (
     Parameter,
     Stream,
 )
-
-
-class StreamRequest(Struct, frozen=True):
-    """What the stream of a termination is asked to be (Reserve, or Reserve and Configure AGW Connection Point).
-
-    ``realm``: IP realm of the AGW. ``proto``: a key of :data:`PROTOS`. ``family``: IP4 or IP6. ``local_address`` and
-    ``local_port``: None lets the AGW choose (``$``). ``tcp_mode``: proxy, relay or merge. ``setup``: the a=setup that
-    this AGW side takes, or None. ``ignore_syn``: drop incoming SYNs until a Modify says otherwise. ``source_filter``: a
-    key of :data:`SOURCE_FILTERS`. ``fingerprint_hash``: asks for the AGW's fingerprint with this hash (``sha-256``).
-    ``start_tls``: True orders the AGW to be TLS client, False says that it is not, None says nothing.
-    ``inactivity``: seconds without media after which to notify. ``notify``: report failures, under ``request_id``.
-    """
-
-    realm: str
-    proto: str
-    family: str = "IP4"
-    local_address: str | None = None
-    local_port: int | None = None
-    tcp_mode: str = "proxy"
-    setup: str | None = None
-    ignore_syn: bool = False
-    source_filter: str = "off"
-    fingerprint_hash: str | None = None
-    remote: RemoteSpec | None = None
-    start_tls: bool | None = None
-    inactivity: int | None = None
-    notify: bool = True
-    mode: str = "SendReceive"
-    request_id: int = 1
-
-    @property
-    def tls(self) -> bool:
-        """True if this leg is TLS."""
-        return "TLS" in self.proto.split("/")
-
-
-class StreamChange(Struct, frozen=True):
-    """What a Modify changes (Configure AGW Connection Point); None leaves a thing as it is.
-
-    ``proto`` and ``family`` are those of the termination: they stand in the SDP of whatever descriptor is sent.
-    ``notify`` None leaves events alone; True sets them (with ``inactivity``), False clears them.
-    """
-
-    proto: str
-    family: str = "IP4"
-    remote: RemoteSpec | None = None
-    setup: str | None = None
-    tcp_mode: str | None = None
-    ignore_syn: bool | None = None
-    source_filter: str | None = None
-    start_tls: bool | None = None
-    inactivity: int | None = None
-    notify: bool | None = None
-    mode: str | None = None
-    request_id: int = 1
-
-    def applied(self, request: StreamRequest) -> StreamRequest:
-        """``request`` as it stands after this change: the state the AGW keeps per stream."""
-        kept = {name: getattr(request, name) for name in request.__struct_fields__}
-        for name in ("remote", "setup", "tcp_mode", "ignore_syn", "source_filter", "start_tls", "mode"):
-            value = getattr(self, name)
-            if value is not None:
-                kept[name] = value
-        if self.notify is not None:
-            kept["notify"] = self.notify
-            kept["inactivity"] = self.inactivity
-            kept["request_id"] = self.request_id
-        return StreamRequest(**kept)
-
-
-class AddResult(Struct, frozen=True):
-    """What the AGW chose for an Add: its termination, transport address and, if asked for, certificate fingerprint."""
-
-    termination: str
-    address: str
-    port: int
-    fingerprint: Fingerprint | None = None
-
 
 # --- Add ------------------------------------------------------------------------------------------------------------
 
@@ -158,6 +88,7 @@ def to_add(request: StreamRequest, termination: str = CHOOSE) -> Command:
         request.setup,
         (),
         request.fingerprint_hash,
+        None if request.local_session is None else session_path(request.proto, request.local_session),
     )
     stream = Stream(
         1,
@@ -165,7 +96,7 @@ def to_add(request: StreamRequest, termination: str = CHOOSE) -> Command:
             mode=request.mode,
             properties=(
                 Parameter(packages.REALM, request.realm),
-                *property_list(request.tcp_mode, request.ignore_syn, request.source_filter),
+                *property_list(request),
             ),
         ),
         write_body(local),
@@ -190,6 +121,8 @@ def read_add(command: Command) -> StreamRequest:
     local = read_body(stream.local)
     media_line(local.proto)
     values = read_properties(stream.control)
+    if packages.RECONNECT in values:
+        raise H248Error(449, f"{packages.RECONNECT} has no meaning in an Add")
     if packages.REALM not in values:
         raise H248Error(449, f"{packages.REALM} is missing")
     filter_ = read_filter(values)
@@ -202,7 +135,7 @@ def read_add(command: Command) -> StreamRequest:
         local_port=local.port,
         tcp_mode=values.get(packages.TCP_MODE, "proxy"),
         setup=local.setup,
-        ignore_syn=values.get(packages.IGNORE_SYN) == "on",
+        ignore_syn=bool(read_flag(values, packages.IGNORE_SYN)),
         source_filter=filter_ or "off",
         fingerprint_hash=local.fingerprint_wanted,
         remote=read_remote(stream.remote, local.proto),
@@ -211,6 +144,11 @@ def read_add(command: Command) -> StreamRequest:
         notify=bool(notify),
         mode=(stream.control.mode if stream.control and stream.control.mode else "Inactive"),
         request_id=request_id,
+        tls_role=values.get(packages.TLS_ROLE),
+        local_session=read_session(local.path, local.proto),
+        source_mask=read_mask(values),
+        source_ports=read_ports(values),
+        latch=read_flag(values, packages.LATCH),
     )
 
 
@@ -218,8 +156,19 @@ def add_reply(result: AddResult, request: StreamRequest) -> Command:
     """The reply to an Add: the Local descriptor with what was chosen."""
     media, formats = media_line(request.proto)
     fingerprints = () if result.fingerprint is None else (result.fingerprint,)
+    path = result.path
+    if path is None and request.local_session is not None:
+        path = session_path(request.proto, request.local_session, result.address, result.port)
     local = Body(
-        media, request.proto, formats, request.family, result.address, result.port, request.setup, fingerprints
+        media,
+        request.proto,
+        formats,
+        request.family,
+        result.address,
+        result.port,
+        request.setup,
+        fingerprints,
+        path=path,
     )
     return Command("Add", result.termination, media=Media((Stream(1, local=write_body(local)),)))
 
@@ -234,9 +183,8 @@ def read_add_reply(command: Command) -> AddResult:
     local = read_body(stream.local)
     if local.address is None or local.port is None:
         raise H248Error(449, "Add reply without a chosen address")
-    return AddResult(
-        command.termination, local.address, local.port, local.fingerprints[0] if local.fingerprints else None
-    )
+    fingerprint = local.fingerprints[0] if local.fingerprints else None
+    return AddResult(command.termination, local.address, local.port, fingerprint, local.path)
 
 
 # --- Modify ---------------------------------------------------------------------------------------------------------
@@ -245,10 +193,13 @@ def read_add_reply(command: Command) -> AddResult:
 def to_modify(termination: str, change: StreamChange) -> Command:
     """The Modify request of a change. ``$`` in its Local descriptor keeps the address that the AGW chose before."""
     media, formats = media_line(change.proto)
-    properties = property_list(change.tcp_mode, change.ignore_syn, change.source_filter)
+    properties = property_list(change)
+    if change.reconnect:
+        properties += (Parameter(packages.RECONNECT, "on"),)
     local = None
-    if change.setup is not None:
-        local = write_body(Body(media, change.proto, formats, change.family, None, None, change.setup))
+    if change.setup is not None or change.local_session is not None:
+        path = None if change.local_session is None else session_path(change.proto, change.local_session)
+        local = write_body(Body(media, change.proto, formats, change.family, None, None, change.setup, path=path))
     control = LocalControl(mode=change.mode, properties=properties) if properties or change.mode else None
     remote = None if change.remote is None else remote_text(change.proto, change.family, change.remote)
     described = control is not None or local is not None or remote is not None
@@ -265,7 +216,7 @@ def read_modify(command: Command, request: StreamRequest) -> StreamChange:
     """What a Modify changes on a termination that was added as ``request``; raises :class:`H248Error` 44x."""
     stream = stream_of(command)
     values: dict[str, str] = {}
-    setup = remote = mode = None
+    setup = remote = mode = session = None
     if stream is not None:
         values = read_properties(stream.control)
         if stream.local is not None:
@@ -273,9 +224,9 @@ def read_modify(command: Command, request: StreamRequest) -> StreamChange:
             if local.proto != request.proto or local.family != request.family:
                 raise H248Error(449, f"a Modify cannot turn {request.proto} into {local.proto[:40]}")
             setup = local.setup
+            session = read_session(local.path, local.proto)
         remote = read_remote(stream.remote, request.proto)
         mode = stream.control.mode if stream.control else None
-    ignore = values.get(packages.IGNORE_SYN)
     notify, inactivity, request_id = read_events(command.events)
     return StreamChange(
         proto=request.proto,
@@ -283,13 +234,19 @@ def read_modify(command: Command, request: StreamRequest) -> StreamChange:
         remote=remote,
         setup=setup,
         tcp_mode=values.get(packages.TCP_MODE),
-        ignore_syn=None if ignore is None else ignore == "on",
+        ignore_syn=read_flag(values, packages.IGNORE_SYN),
         source_filter=read_filter(values),
         start_tls=read_signals(command.signals),
         inactivity=inactivity,
         notify=notify,
         mode=mode,
         request_id=request_id,
+        tls_role=values.get(packages.TLS_ROLE),
+        local_session=session,
+        source_mask=read_mask(values),
+        source_ports=read_ports(values),
+        latch=read_flag(values, packages.LATCH),
+        reconnect=bool(read_flag(values, packages.RECONNECT)),
     )
 
 
@@ -338,20 +295,25 @@ __all__ = [
     "add_reply",
     "audit_alive",
     "audit_all",
+    "audit_contexts",
+    "audit_contexts_reply",
     "audit_packages",
     "audit_reply",
+    "audit_these",
     "fingerprint_text",
     "modify_reply",
     "notify_reply",
     "read_add",
     "read_add_reply",
     "read_audit_reply",
+    "read_contexts_reply",
     "read_modify",
     "read_notify",
     "read_service_change",
     "read_statistics",
     "registration",
     "service_change_reply",
+    "session_path",
     "subtract_context",
     "subtract_reply",
     "to_add",

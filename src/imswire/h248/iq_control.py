@@ -7,7 +7,17 @@ from msgspec import Struct
 
 from imswire.h248 import packages
 from imswire.h248.errors import H248Error
-from imswire.h248.model import ALL, ALL_CONTEXTS, NULL_CONTEXT, ROOT, Action, Audit, Command, ServiceChange
+from imswire.h248.model import (
+    ALL,
+    ALL_CONTEXTS,
+    CHOOSE_CONTEXT,
+    NULL_CONTEXT,
+    ROOT,
+    Action,
+    Audit,
+    Command,
+    ServiceChange,
+)
 
 REASONS: Final[dict[int, str]] = {
     900: "Service Restored",
@@ -76,6 +86,41 @@ def audit_alive() -> Action:
 def audit_all() -> Action:
     """An audit of every termination of every context, for finding contexts that nobody claims."""
     return Action(ALL_CONTEXTS, (Command("AuditValue", ALL, audit=Audit()),))
+
+
+def audit_contexts() -> Action:
+    """An audit that asks for the list of all contexts (RFC 3525 7.2.5: context ALL, termination Root).
+
+    The reply takes some 16 octets for each context, so that one message of 64 kB names about 4,000.
+    """
+    return Action(ALL_CONTEXTS, (Command("AuditValue", ROOT, audit=Audit()),))
+
+
+def audit_contexts_reply(contexts: Iterable[int]) -> tuple[Action, ...]:
+    """The reply to :func:`audit_contexts`: one action for each context, or one for ALL when there is none."""
+    found = Command("AuditValue", ROOT)
+    return tuple(Action(context, (found,)) for context in contexts) or (Action(ALL_CONTEXTS, (found,)),)
+
+
+def read_contexts_reply(actions: Iterable[Action]) -> set[int]:
+    """The contexts that a reply to :func:`audit_contexts` or :func:`audit_all` names; 411 and 431 name none.
+
+    Raises :class:`H248Error` for any other error: what there is then is not known.
+    """
+    found = set()
+    for action in actions:
+        for error in (action.error, *(command.error for command in action.commands)):
+            if error is not None and error.code not in (411, 431):
+                raise H248Error(error.code, error.text)
+        if 0 < action.context < CHOOSE_CONTEXT and any(command.error is None for command in action.commands):
+            found.add(action.context)
+    return found
+
+
+def audit_these(contexts: Iterable[int]) -> tuple[Action, ...]:
+    """Is there still something in each of these contexts? One short reply for each; one that is gone gives error 411
+    and ends the transaction there (RFC 3525 8.2.2), so the rest are to be asked again."""
+    return tuple(Action(context, (Command("AuditValue", ALL, audit=Audit(), wildcard=True),)) for context in contexts)
 
 
 def audit_packages() -> Action:

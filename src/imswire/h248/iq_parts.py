@@ -1,13 +1,15 @@
 """The parts that several commands of the Iq profile share: properties, events, signals and SDP of a stream."""
 
-from typing import Final
+import ipaddress
+import re
+from typing import Final, Protocol
 
 from msgspec import Struct
 
 from imswire.h248 import packages
 from imswire.h248.body import Body, Fingerprint, read_body, write_body
 from imswire.h248.errors import H248Error
-from imswire.h248.model import Command, Event, Events, LocalControl, Parameter, Signal, Signals, Stream
+from imswire.h248.model import CHOOSE, Command, Event, Events, LocalControl, Parameter, Signal, Signals, Stream
 
 PROTOS: Final[dict[str, tuple[str, str]]] = {
     "TCP": ("-", "-"),
@@ -22,11 +24,15 @@ SOURCE_FILTERS: Final = {"off": ("off", "off"), "address": ("on", "off"), "addre
 
 
 class RemoteSpec(Struct, frozen=True):
-    """The remote end of a termination: transport address and, on a TLS leg, fingerprints its certificate may have."""
+    """The remote end of a termination: transport address and, on a TLS leg, fingerprints its certificate may have.
+
+    ``path`` is the MSRP URI of the remote end where the AGW rewrites messages (``TCP/MSRP``, ``TCP/TLS/MSRP``).
+    """
 
     address: str
     port: int
     fingerprints: tuple[Fingerprint, ...] = ()
+    path: str | None = None
 
 
 def media_line(proto: str) -> tuple[str, str]:
@@ -40,7 +46,17 @@ def media_line(proto: str) -> tuple[str, str]:
 def remote_text(proto: str, family: str, remote: RemoteSpec) -> str:
     """The SDP of a Remote descriptor."""
     media, formats = media_line(proto)
-    return write_body(Body(media, proto, formats, family, remote.address, remote.port, None, remote.fingerprints))
+    body = Body(
+        media,
+        proto,
+        formats,
+        family,
+        remote.address,
+        remote.port,
+        fingerprints=remote.fingerprints,
+        path=remote.path,
+    )
+    return write_body(body)
 
 
 def read_remote(text: str | None, proto: str) -> RemoteSpec | None:
@@ -52,24 +68,121 @@ def read_remote(text: str | None, proto: str) -> RemoteSpec | None:
         raise H248Error(449, f"Remote has {body.proto[:40]}, Local {proto}")
     if body.address is None or body.port is None:
         raise H248Error(449, "the remote address cannot be chosen by the MG")
-    return RemoteSpec(body.address, body.port, body.fingerprints)
+    return RemoteSpec(body.address, body.port, body.fingerprints, body.path)
 
 
-def property_list(mode: str | None, ignore_syn: bool | None, source_filter: str | None) -> tuple[Parameter, ...]:
+class Asked(Protocol):
+    """What a request and a change have in common: None says nothing."""
+
+    @property
+    def tcp_mode(self) -> str | None: ...
+    @property
+    def ignore_syn(self) -> bool | None: ...
+    @property
+    def source_filter(self) -> str | None: ...
+    @property
+    def source_mask(self) -> str | None: ...
+    @property
+    def source_ports(self) -> tuple[int, int] | None: ...
+    @property
+    def latch(self) -> bool | None: ...
+    @property
+    def tls_role(self) -> str | None: ...
+
+
+def property_list(asked: Asked) -> tuple[Parameter, ...]:
+    """The LocalControl properties, checked; raises :class:`H248Error` 449."""
     made = []
-    if mode is not None:
-        if mode not in packages.TCP_MODES:
-            raise H248Error(449, f"TCP mode cannot be {mode[:40]}")
-        made.append(Parameter(packages.TCP_MODE, mode))
-    if ignore_syn is not None:
-        made.append(Parameter(packages.IGNORE_SYN, "on" if ignore_syn else "off"))
-    if source_filter is not None:
-        if source_filter not in SOURCE_FILTERS:
-            raise H248Error(449, f"source filter cannot be {source_filter[:40]}")
-        address, port = SOURCE_FILTERS[source_filter]
+    if asked.tcp_mode is not None:
+        if asked.tcp_mode not in packages.TCP_MODES:
+            raise H248Error(449, f"TCP mode cannot be {asked.tcp_mode[:40]}")
+        made.append(Parameter(packages.TCP_MODE, asked.tcp_mode))
+    if asked.ignore_syn is not None:
+        made.append(Parameter(packages.IGNORE_SYN, _on_off(asked.ignore_syn)))
+    if asked.latch is not None:
+        made.append(Parameter(packages.LATCH, _on_off(asked.latch)))
+    if asked.tls_role is not None:
+        if asked.tls_role not in packages.TLS_ROLES:
+            raise H248Error(449, f"TLS role cannot be {asked.tls_role[:40]}")
+        made.append(Parameter(packages.TLS_ROLE, asked.tls_role))
+    if asked.source_filter is not None:
+        if asked.source_filter not in SOURCE_FILTERS:
+            raise H248Error(449, f"source filter cannot be {asked.source_filter[:40]}")
+        address, port = SOURCE_FILTERS[asked.source_filter]
         made.append(Parameter(packages.SOURCE_ADDRESS_FILTER, address))
         made.append(Parameter(packages.SOURCE_PORT_FILTER, port))
+    if asked.source_mask is not None:
+        made.append(Parameter(packages.SOURCE_ADDRESS_MASK, _network(asked.source_mask)))
+    if asked.source_ports is not None:
+        made.append(Parameter(packages.SOURCE_PORT_RANGE, "-".join(map(str, _ports(*asked.source_ports)))))
     return tuple(made)
+
+
+def _on_off(value: bool) -> str:
+    return "on" if value else "off"
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        raise H248Error(449, f"source mask cannot be {text[:60]}") from None
+
+
+def _ports(first: int, last: int) -> tuple[int, int]:
+    if not 0 < first <= last <= 65_535:
+        raise H248Error(449, f"source ports cannot be {first}-{last}")
+    return first, last
+
+
+def read_mask(values: dict[str, str]) -> str | None:
+    """The network that may connect, in its usual spelling; raises :class:`H248Error` 449."""
+    text = values.get(packages.SOURCE_ADDRESS_MASK)
+    return None if text is None else _network(text)
+
+
+def read_ports(values: dict[str, str]) -> tuple[int, int] | None:
+    """First and last port that may connect; raises :class:`H248Error` 449."""
+    text = values.get(packages.SOURCE_PORT_RANGE)
+    if text is None:
+        return None
+    parts = text.split("-")
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() and len(part) <= 5 for part in parts):
+        raise H248Error(449, f"source ports cannot be {text[:40]}")
+    return _ports(int(parts[0]), int(parts[1]))
+
+
+def read_flag(values: dict[str, str], name: str) -> bool | None:
+    """A boolean property, None when it is not there."""
+    value = values.get(name)
+    return None if value is None else value == "on"
+
+
+_SESSION = re.compile(r"[A-Za-z0-9._~+=/-]{1,512}")
+"""session-id of RFC 4975 9."""
+
+
+def session_path(proto: str, session: str, address: str = CHOOSE, port: int | str = CHOOSE) -> str:
+    """The MSRP URI of a local end with this session id (RFC 4975 6); ``$`` where the MG chooses.
+
+    Raises :class:`H248Error` 449 for a leg that is not MSRP, or for what is no session id.
+    """
+    layers = proto.split("/")
+    if layers[-1] != "MSRP" or not _SESSION.fullmatch(session):
+        raise H248Error(449, f"a leg of {proto[:40]} has no session {session[:40]}")
+    host = f"[{address}]" if ":" in address else address
+    return f"{'msrps' if 'TLS' in layers else 'msrp'}://{host}:{port}/{session};tcp"
+
+
+def read_session(path: str | None, proto: str) -> str | None:
+    """The session id of a path whose address the MG is to choose; raises :class:`H248Error` 449 for any other path."""
+    if path is None:
+        return None
+    head = session_path(proto, "x").removesuffix("x;tcp")
+    session = path[len(head) :].removesuffix(";tcp")
+    if not path.lower().startswith(head) or not path.lower().endswith(";tcp") or not _SESSION.fullmatch(session):
+        raise H248Error(449, f"local path cannot be {path[:100]}")
+    return session
 
 
 def read_properties(control: LocalControl | None) -> dict[str, str]:
@@ -125,19 +238,19 @@ def read_events(events: Events | None) -> tuple[bool | None, int | None, int]:
 
 
 def signals_of(start_tls: bool | None) -> Signals | None:
-    if start_tls is None:
-        return None
-    return Signals((Signal(packages.TLS_START),) if start_tls else ())
+    """The order to start TLS; there is no signal that says the opposite (see ``tls_role``)."""
+    return Signals((Signal(packages.TLS_START),)) if start_tls else None
 
 
 def read_signals(signals: Signals | None) -> bool | None:
+    """True where TLS is to be started, else None; raises :class:`H248Error` 452 or 513 for other signals."""
     if signals is None:
         return None
     if signals.unknown:
         raise H248Error(513, f"{signals.unknown[0].name} is not supported")
     for signal in signals.signals:
         packages.check_event(Event(signal.name, signal.parameters), packages.Kind.SIGNAL)
-    return bool(signals.signals)
+    return True if signals.signals else None
 
 
 def stream_of(command: Command) -> Stream | None:

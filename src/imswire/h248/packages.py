@@ -22,11 +22,16 @@ PROFILE: Final = "imsalg_iq/1"
 REALM: Final = "ipdc/realm"
 TCP_MODE: Final = "tcpbcc/mode"
 IGNORE_SYN: Final = "tcpbcc/isyn"
+LATCH: Final = "tcpbcc/latch"
+RECONNECT: Final = "tcpbcc/newc"
 TCP_CHANGE: Final = "tcpbcc/BNCChange"
 TLS_START: Final = "tlsbsc/EstBNC"
+TLS_ROLE: Final = "tlsbsc/role"
 TLS_CHANGE: Final = "tlsbsc/BNCChange"
 SOURCE_ADDRESS_FILTER: Final = "gm/saf"
+SOURCE_ADDRESS_MASK: Final = "gm/sam"
 SOURCE_PORT_FILTER: Final = "gm/spf"
+SOURCE_PORT_RANGE: Final = "gm/sprr"
 INACTIVITY: Final = "adid/ipstop"
 INACTIVITY_TIME: Final = "dt"
 CHANGE_TYPE: Final = "Type"
@@ -41,6 +46,7 @@ OCTETS_RECEIVED: Final = "nt/or"
 DURATION: Final = "nt/dur"
 
 TCP_MODES: Final = ("proxy", "relay", "merge")
+TLS_ROLES: Final = ("client", "server")
 
 
 class Kind(StrEnum):
@@ -169,6 +175,20 @@ PACKAGES: Final[tuple[Package, ...]] = (
                 verified=False,
             ),
             Item(
+                Kind.PROPERTY,
+                "latch",
+                Type.BOOLEAN,
+                meaning="the remote address is learned from the first incoming connection, for peers behind NAT",
+                verified=False,
+            ),
+            Item(
+                Kind.PROPERTY,
+                "newc",
+                Type.BOOLEAN,
+                meaning="on, in a Modify: end the connections of the context and begin anew on the same local ports",
+                verified=False,
+            ),
+            Item(
                 Kind.EVENT,
                 "BNCChange",
                 arguments=(
@@ -187,7 +207,20 @@ PACKAGES: Final[tuple[Package, ...]] = (
         "TLS basic session control",
         f"H.248.90 8; {_UNREAD}",
         (
-            Item(Kind.SIGNAL, "EstBNC", meaning="establish the TLS session: the AGW is TLS client", verified=False),
+            Item(
+                Kind.PROPERTY,
+                "role",
+                Type.ENUMERATION,
+                values=TLS_ROLES,
+                meaning="TLS role of the AGW whoever connects (RFC 8856 8); without it the side that dials is client",
+                verified=False,
+            ),
+            Item(
+                Kind.SIGNAL,
+                "EstBNC",
+                meaning="establish the TLS session as TLS client, as soon as the TCP connection is up",
+                verified=False,
+            ),
             Item(
                 Kind.EVENT,
                 "BNCChange",
@@ -214,6 +247,20 @@ PACKAGES: Final[tuple[Package, ...]] = (
                 "saf",
                 Type.BOOLEAN,
                 meaning="accept from the configured remote address only",
+                verified=False,
+            ),
+            Item(
+                Kind.PROPERTY,
+                "sam",
+                Type.STRING,
+                meaning="with saf: accept from this network (address/prefix length) instead",
+                verified=False,
+            ),
+            Item(
+                Kind.PROPERTY,
+                "sprr",
+                Type.STRING,
+                meaning="with spf: accept from these ports (first-last) instead",
                 verified=False,
             ),
             Item(

@@ -14,7 +14,9 @@ from agw.core import orders
 from agw.core.orders import OPEN, Fingerprints, Report, SynFilter
 from agw.settings import LimitSettings, TimerSettings, TlsSettings
 from agw.shell.executor import Executor
-from imskit.tls import Identity, media_context
+from agw.shell.identities import Identities
+from imskit.clock import Clock, ManualClock
+from imskit.tls import Identity
 
 DEADLINE = 10.0
 AGW = Identity.generate("agw")
@@ -48,26 +50,36 @@ async def until(condition: Callable[[], object]) -> None:
 class Rig:
     """Orders in, reports out; ``wait`` returns the first report of a kind about a leg, even an earlier one."""
 
-    def __init__(self, tls: TlsSettings, limits: LimitSettings, timers: TimerSettings) -> None:
+    def __init__(
+        self,
+        tls: TlsSettings,
+        limits: LimitSettings,
+        timers: TimerSettings,
+        clock: Clock | None = None,
+        identities: Identities | None = None,
+    ) -> None:
         self.reports: list[Report] = []
+        self.clock = ManualClock()
+        """The one it was given; a test that gave none has no use for it."""
         self._changed = asyncio.Event()
         self.executor = Executor(
-            media_context(AGW, tls),
+            identities or Identities.single(AGW, tls),
             self._report,
             loop=asyncio.get_running_loop(),
             tls=tls,
             limits=limits,
             timers=timers,
+            clock=clock,
         )
 
     def _report(self, report: Report) -> None:
         self.reports.append(report)
         self._changed.set()
 
-    def seen(self, kind: type[Any], leg: int) -> list[Any]:
+    def seen(self, kind: type[Any] | tuple[type[Any], ...], leg: int) -> list[Any]:
         return [report for report in self.reports if isinstance(report, kind) and report.leg == leg]
 
-    async def wait(self, kind: type[Any], leg: int) -> Any:
+    async def wait(self, kind: type[Any] | tuple[type[Any], ...], leg: int) -> Any:
         async with asyncio.timeout(DEADLINE):
             while not (found := self.seen(kind, leg)):
                 self._changed.clear()
@@ -90,9 +102,13 @@ class Rig:
 
 @contextlib.asynccontextmanager
 async def rig(
-    tls: TlsSettings | None = None, limits: LimitSettings | None = None, timers: TimerSettings | None = None
+    tls: TlsSettings | None = None,
+    limits: LimitSettings | None = None,
+    timers: TimerSettings | None = None,
+    clock: Clock | None = None,
+    identities: Identities | None = None,
 ) -> AsyncIterator[Rig]:
-    made = Rig(tls or TlsSettings(), limits or LimitSettings(), timers or TimerSettings())
+    made = Rig(tls or TlsSettings(), limits or LimitSettings(), timers or TimerSettings(), clock, identities)
     try:
         yield made
     finally:
@@ -128,6 +144,8 @@ class TlsPeer:
         if identity is not None:
             context.use_certificate(identity.certificate)
             context.use_privatekey(identity.key)
+            for issuer in identity.chain:
+                context.add_extra_chain_cert(issuer)
         if role == "server":
             mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
             context.set_verify(mode, lambda *_: True)
@@ -138,7 +156,9 @@ class TlsPeer:
             self.tls.set_connect_state()
 
     def _wait(self, write: bool) -> None:
-        if not any(select.select([] if write else [self.sock], [self.sock] if write else [], [], DEADLINE)):
+        poll = select.poll()
+        poll.register(self.sock, select.POLLOUT if write else select.POLLIN)
+        if not poll.poll(DEADLINE * 1_000):
             raise TimeoutError("the peer was not served in time")
 
     def _do(self, call: Callable[..., Any], *arguments: Any) -> Any:

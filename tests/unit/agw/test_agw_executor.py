@@ -37,10 +37,10 @@ def test_early_syn_meets_silence_and_the_repeated_one_is_accepted(host: str, wit
     on_loop(main)
 
 
-async def held(sock: socket.socket | None) -> None:
-    """Until the kernel has dropped a SYN at this listening socket."""
+async def held(sock: socket.socket | None, count: int = 1) -> None:
+    """Until the kernel has dropped so many SYNs at this listening socket."""
     assert sock is not None
-    await until(lambda: synfilter.dropped(sock))
+    await until(lambda: synfilter.dropped(sock) >= count)
 
 
 def test_only_the_signalled_source_address_is_answered() -> None:
@@ -75,6 +75,32 @@ def test_only_the_signalled_source_port_is_answered(host: str) -> None:
                 friend = await asyncio.to_thread(connect, port, host, host, right)
                 assert (await r.wait(orders.Accepted, 1)).port == right
                 friend.close()
+
+    on_loop(main)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_only_sources_within_the_network_and_the_ports_are_answered(host: str) -> None:
+    """The kernel's filter, where there is more than one address on loopback, and of the ports in both families."""
+
+    async def main() -> None:
+        async with rig() as r:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            with socket.socket(family) as probe:
+                probe.bind((host, 0))
+                low = probe.getsockname()[1]
+            network = SynFilter("source", "::" if ":" in host else "127.0.0.0", low, low + 3, 64 if ":" in host else 30)
+            port = r.listen(1, host, network)
+            strangers = [(host, 0)] if ":" in host else [(host, 0), ("127.0.0.9", low)]
+            for number, source in enumerate(strangers, start=1):
+                with socket.socket(family) as stranger:
+                    stranger.setblocking(False)
+                    stranger.bind(source)
+                    assert stranger.connect_ex((host, port)) == errno.EINPROGRESS
+                    await held(r.executor.listener_of(1), number)
+            friend = await asyncio.to_thread(connect, port, host, host if ":" in host else "127.0.0.3", low)
+            assert (await r.wait(orders.Accepted, 1)).port == low
+            friend.close()
 
     on_loop(main)
 
@@ -219,3 +245,25 @@ def test_filter_programs() -> None:
     v6 = synfilter.program(SynFilter("source", "2001:db8::1"))
     assert [step[3] for step in v6[:8:2]] == [0xFFF00008, 0xFFF0000C, 0xFFF00010, 0xFFF00014]
     assert [step[2] for step in v6[1:8:2]] == [7, 5, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("filter", "expected"),
+    [
+        (
+            SynFilter("source", "192.0.2.128", None, None, 25),
+            [(0x20, 0, 0, 0xFFF0000C), (0x54, 0, 0, 0xFFFFFF80), (0x15, 0, 1, 0xC0000280)],
+        ),
+        (
+            SynFilter("source", "2001:db8::", None, None, 32),
+            [(0x20, 0, 0, 0xFFF00008), (0x15, 0, 1, 0x20010DB8)],
+        ),
+        (SynFilter("source", "0.0.0.0", None, None, 0), []),
+        (SynFilter("source", "", 5000, 5010), [(0x28, 0, 0, 0), (0x35, 0, 2, 5000), (0x25, 1, 0, 5010)]),
+        (SynFilter("source", "", 5000, 5000), [(0x28, 0, 0, 0), (0x15, 0, 1, 5000)]),
+    ],
+)
+def test_filter_programs_of_networks_and_port_ranges(
+    filter: SynFilter, expected: list[tuple[int, int, int, int]]
+) -> None:
+    assert synfilter.program(filter) == [*expected, (0x06, 0, 0, 0xFFFFFFFF), (0x06, 0, 0, 0)]

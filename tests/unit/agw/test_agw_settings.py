@@ -1,6 +1,7 @@
 """Settings of the AGW, and how addresses and ports are shared out."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_port_slices_cover_the_range_without_overlap() -> None:
     assert port_range("20000") == (20000, 20000)
 
 
-def allocator(**more: float) -> plan.PortAllocator:
+def allocator(**more: Any) -> plan.PortAllocator:
     realm = RealmSettings(
         ("10.0.0.1", "10.0.0.2", "fd00::1"), "20000-20001", advertise={"10.0.0.1": "192.0.2.1"}, **more
     )

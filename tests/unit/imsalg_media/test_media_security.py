@@ -3,6 +3,7 @@
 import pytest
 
 from imsalg.core import security
+from imsalg.media_settings import MediaPolicy
 from imswire.base import ProtocolError
 from imswire.sip.headers import Headers
 
@@ -41,6 +42,10 @@ def test_server_list_holds_only_what_is_implemented() -> None:
     assert security.add_security_server(headers, SUPPORTED)
     assert headers.get_all("Security-Server") == ["ipsec-3gpp;q=0.1", "msrp-tls;mediasec"]
     assert not security.add_security_server(headers, ())
+
+
+def test_both_media_are_announced_by_default() -> None:
+    assert security.server_values(MediaPolicy().mechanisms) == ("msrp-tls;mediasec", "bfcp-tls;mediasec")
 
 
 def test_agreed_is_what_both_sides_named() -> None:

@@ -1,5 +1,6 @@
 """The tables are total and unambiguous; the policy says what its words promise."""
 
+from dataclasses import fields
 from itertools import product
 from typing import get_args
 
@@ -7,8 +8,8 @@ import pytest
 
 from imsalg.core.call_model import TABLE, Do, Input, Stage
 from imsalg.core.gateway_model import message_id
-from imsalg.core.media import FAILURES, WORDS
 from imsalg.core.media_events import Side
+from imsalg.core.media_failures import FAILURES, reaction
 from imsalg.core.media_policy import (
     MATRIX,
     TEXTS,
@@ -20,12 +21,23 @@ from imsalg.core.media_policy import (
     Verdict,
     decide,
     plan_offer,
+    policy_for,
     verdict,
 )
-from imsalg.media_settings import MsrpPolicy
+from imsalg.core.msrp_mode import TABLE as MODES
+from imsalg.core.msrp_mode import Mode, Paths, mode_of
+from imsalg.media_settings import (
+    DirectionPolicy,
+    FailureSettings,
+    MediaPolicy,
+    MediaRealm,
+    MediaSettings,
+    MsrpMode,
+    PolicyWord,
+)
 from imswire.h248.iq import FAILURE_KINDS
 
-POLICIES: tuple[MsrpPolicy, ...] = ("off", "optional", "required", "always")
+POLICIES: tuple[PolicyWord, ...] = ("off", "optional", "required", "always")
 ALL = [
     (LineFacts(0, side, proto, history, requested, agreed, prints, keyed), policy)
     for side, proto, history, requested, agreed, prints, keyed, policy in product(
@@ -61,7 +73,7 @@ def test_nothing_that_the_ue_protected_is_secured_without_a_fingerprint() -> Non
     for facts, policy in ALL:
         if decide(facts, policy).kind is Kind.E2AE and facts.side is Side.ACCESS:
             assert facts.prints is Prints.USABLE
-            assert facts.proto is Proto.MSRP_TLS
+            assert facts.proto is Proto.TLS
 
 
 def test_off_touches_no_new_line() -> None:
@@ -86,7 +98,7 @@ def ue(**changes: object) -> LineFacts:
     fields: dict[str, object] = {
         "index": 0,
         "side": Side.ACCESS,
-        "proto": Proto.MSRP_TLS,
+        "proto": Proto.TLS,
         "requested": True,
         "agreed": True,
         "prints": Prints.USABLE,
@@ -96,7 +108,7 @@ def ue(**changes: object) -> LineFacts:
 
 
 def core(**changes: object) -> LineFacts:
-    return ue(**{"side": Side.CORE, "proto": Proto.MSRP, "requested": False, "prints": Prints.NONE, **changes})
+    return ue(**{"side": Side.CORE, "proto": Proto.PLAIN, "requested": False, "prints": Prints.NONE, **changes})
 
 
 @pytest.mark.parametrize(
@@ -105,12 +117,19 @@ def core(**changes: object) -> LineFacts:
         (ue(), "optional", "e2ae"),
         (ue(agreed=False), "optional", "pass"),
         (ue(requested=False), "optional", "pass"),
-        (ue(proto=Proto.MSRP, requested=False), "optional", "pass"),
-        (ue(proto=Proto.MSRP), "optional", "no-tls"),
+        (ue(proto=Proto.PLAIN, requested=False), "optional", "pass"),
+        (ue(proto=Proto.PLAIN), "optional", "no-tls"),
         (ue(keyed=True), "optional", "pass"),
         (ue(proto=Proto.OTHER), "optional", "pass"),
         (ue(removed=True), "optional", "removed"),
-        (ue(cema=False), "optional", "no-cema"),
+        (ue(cema=False), "optional", "e2ae"),
+        (ue(cema=False, paths=Paths.RELAYS), "optional", "relays"),
+        (ue(cema=False, paths=Paths.RELAYS), "required", "relays"),
+        (ue(cema=False, paths=Paths.MISSING), "optional", "path-missing"),
+        (ue(cema=False, paths=Paths.BROKEN), "optional", "path-broken"),
+        (ue(cema=False, paths=Paths.NO_SESSION), "optional", "path-session"),
+        (ue(medium="bfcp", paths=Paths.MISSING), "optional", "e2ae"),
+        (ue(medium="bfcp", requested=False), "required", "not-requested"),
         (ue(address_ok=False), "optional", "address"),
         (ue(prints=Prints.NONE), "optional", "fingerprint-none"),
         (ue(prints=Prints.BROKEN), "optional", "fingerprint-broken"),
@@ -119,7 +138,7 @@ def core(**changes: object) -> LineFacts:
         (ue(), "required", "e2ae"),
         (ue(agreed=False), "required", "not-agreed"),
         (ue(requested=False), "required", "not-requested"),
-        (ue(proto=Proto.MSRP), "required", "no-tls"),
+        (ue(proto=Proto.PLAIN), "required", "no-tls"),
         (ue(requested=False, agreed=False), "always", "e2ae"),
         (ue(requested=False, prints=Prints.NONE), "always", "pass"),
         (ue(prints=Prints.NONE), "always", "fingerprint-none"),
@@ -127,22 +146,23 @@ def core(**changes: object) -> LineFacts:
         (core(agreed=False), "optional", "pass"),
         (core(agreed=False), "always", "e2ae"),
         (core(agreed=False), "required", "not-agreed"),
-        (core(cema=False), "optional", "no-cema"),
-        (core(proto=Proto.MSRP_TLS), "optional", "pass"),
-        (core(proto=Proto.MSRP_TLS), "required", "end-to-end"),
+        (core(cema=False), "optional", "e2ae"),
+        (core(proto=Proto.TLS), "optional", "pass"),
+        (core(proto=Proto.TLS), "required", "end-to-end"),
         (ue(history=History.SECURED, requested=False, agreed=False), "optional", "e2ae"),
-        (ue(history=History.SECURED, proto=Proto.MSRP), "off", "downgrade"),
-        (core(history=History.SECURED, proto=Proto.MSRP_TLS), "optional", "takeover"),
+        (ue(history=History.SECURED, proto=Proto.PLAIN), "off", "downgrade"),
+        (core(history=History.SECURED, proto=Proto.TLS), "optional", "takeover"),
         (core(history=History.PASSED), "always", "pass"),
     ],
 )
-def test_policy(facts: LineFacts, policy: MsrpPolicy, outcome: str) -> None:
+def test_policy(facts: LineFacts, policy: PolicyWord, outcome: str) -> None:
     plan = decide(facts, policy)
     assert (plan.reason or plan.kind) == outcome
 
 
 def test_one_refused_line_refuses_the_offer_and_is_named() -> None:
-    plans, refusal = plan_offer([ue(), ue(index=1, cema=False, label="message 2855 TCP/TLS/MSRP")], "optional")
+    use = MediaSettings(realms={"a": MediaRealm(msrp_mode="agnostic")})
+    plans, refusal = plan_offer([ue(), ue(index=1, cema=False, label="message 2855 TCP/TLS/MSRP")], use, "a")
     assert [plan.kind for plan in plans] == [Kind.E2AE, Kind.REFUSE]
     assert refusal is not None
     assert refusal.warning.startswith("media line 2 (message 2855 TCP/TLS/MSRP): a=msrp-cema is missing")
@@ -161,7 +181,65 @@ def test_call_table_uses_every_order_and_forgets_nothing() -> None:
 
 def test_every_failure_of_the_profile_has_an_end() -> None:
     assert FAILURES.keys() == set(FAILURE_KINDS)
-    assert {kind for kind, status in FAILURES.items() if status is not None} == WORDS.keys()
+    assert {row.setting for row in FAILURES.values()} == {field.name for field in fields(FailureSettings)}
+    assert [kind for kind in FAILURES if reaction(kind, FailureSettings()) == "log"] == ["remote-closed"]
+
+
+def test_every_way_to_handle_messages_has_exactly_one_row() -> None:
+    for setting, aware, cema in product(("auto", "agnostic", "aware"), (False, True), (False, True)):
+        rows = [
+            row
+            for row in MODES
+            if row.setting in (None, setting) and row.aware in (None, aware) and row.cema in (None, cema)
+        ]
+        assert len(rows) == 1, (setting, aware, cema)
+
+
+@pytest.mark.parametrize(
+    ("setting", "cema", "aware", "handling"),
+    [
+        ("auto", True, False, Mode.AGNOSTIC),
+        ("auto", False, False, Mode.AWARE),
+        ("auto", True, True, Mode.AWARE),
+        ("agnostic", True, False, Mode.AGNOSTIC),
+        ("agnostic", False, False, "no-cema"),
+        ("aware", True, False, Mode.AWARE),
+        ("aware", False, False, Mode.AWARE),
+    ],
+)
+def test_handling_of_messages(setting: MsrpMode, cema: bool, aware: bool, handling: str) -> None:
+    assert mode_of(setting, cema=cema, paths=Paths.ONE, aware=aware) == handling
+    assert mode_of(setting, cema=cema, paths=Paths.RELAYS, aware=aware) == "relays"
+
+
+def test_a_line_over_relays_is_left_alone_with_a_reason_only_where_that_is_optional() -> None:
+    plan = decide(ue(cema=False, paths=Paths.RELAYS), "optional")
+    assert (plan.kind, plan.reason) == (Kind.PASS, "relays")
+    assert "MSRP relays" in plan.warning
+    assert decide(ue(cema=False, paths=Paths.RELAYS), "always").kind is Kind.REFUSE
+    assert decide(ue(paths=Paths.RELAYS, history=History.SECURED), "optional").kind is Kind.REFUSE
+
+
+def test_the_words_are_chosen_by_realm_direction_and_medium() -> None:
+    use = MediaSettings(
+        policy=MediaPolicy(msrp="off", bfcp=DirectionPolicy("required", "off")),
+        realms={"wlan": MediaRealm(msrp=DirectionPolicy("always", "required"))},
+    )
+    found = {
+        (realm, medium, side): policy_for(ue(side=side, medium=medium), use, realm)
+        for realm, medium, side in product(("lte", "wlan"), ("msrp", "bfcp", ""), Side)
+    }
+    assert found == {
+        ("lte", "msrp", Side.ACCESS): "off",
+        ("lte", "msrp", Side.CORE): "off",
+        ("lte", "bfcp", Side.ACCESS): "required",
+        ("lte", "bfcp", Side.CORE): "off",
+        ("wlan", "msrp", Side.ACCESS): "always",
+        ("wlan", "msrp", Side.CORE): "required",
+        ("wlan", "bfcp", Side.ACCESS): "required",
+        ("wlan", "bfcp", Side.CORE): "off",
+        **{(realm, "", side): "off" for realm, side in product(("lte", "wlan"), Side)},
+    }
 
 
 @pytest.mark.parametrize(

@@ -49,45 +49,92 @@ def reply(mid: str, tid: int, *actions: Action) -> Message:
 
 # --- originating, TR 29.828 5.2.1.2.2 ---
 
-ORIGINATING_CORE = iq.StreamRequest(realm="core", proto="TCP/MSRP", setup="actpass", ignore_syn=True)
+ORIGINATING_CORE = iq.StreamRequest(realm="core", proto="TCP", setup="actpass", ignore_syn=True)
 ORIGINATING_ACCESS = iq.StreamRequest(
     realm="access",
-    proto="TCP/TLS/MSRP",
+    proto="TCP/TLS",
     setup="actpass",
     fingerprint_hash="sha-256",
     remote=iq.RemoteSpec("203.0.113.5", 7394, (UE_FINGERPRINT,)),
     inactivity=300,
 )
 ORIGINATING_CORE_CHANGE = iq.StreamChange(
-    proto="TCP/MSRP",
+    proto="TCP",
     remote=iq.RemoteSpec("198.51.100.7", 8201),
     setup="passive",
     ignore_syn=False,
     source_filter="address",
 )
-ORIGINATING_ACCESS_CHANGE = iq.StreamChange(proto="TCP/TLS/MSRP", setup="active", start_tls=True)
+ORIGINATING_ACCESS_CHANGE = iq.StreamChange(proto="TCP/TLS", setup="active", start_tls=True)
 
 # --- terminating, TR 29.828 5.2.1.2.3 ---
 
 TERMINATING_ACCESS = iq.StreamRequest(
     realm="access",
-    proto="TCP/TLS/MSRP",
+    proto="TCP/TLS",
     setup="actpass",
     ignore_syn=True,
     fingerprint_hash="sha-256",
     inactivity=300,
 )
 TERMINATING_CORE = iq.StreamRequest(
-    realm="core", proto="TCP/MSRP", setup="active", remote=iq.RemoteSpec("198.51.100.7", 8201)
+    realm="core", proto="TCP", setup="active", remote=iq.RemoteSpec("198.51.100.7", 8201)
 )
 TERMINATING_ACCESS_CHANGE = iq.StreamChange(
-    proto="TCP/TLS/MSRP",
+    proto="TCP/TLS",
     remote=iq.RemoteSpec("203.0.113.9", 9, (UE_FINGERPRINT,)),
     setup="passive",
     ignore_syn=False,
     source_filter="address",
 )
-TERMINATING_CORE_CHANGE = iq.StreamChange(proto="TCP/MSRP", setup="active")
+TERMINATING_CORE_CHANGE = iq.StreamChange(proto="TCP", setup="active")
+
+# --- the same flow where messages are rewritten: nothing of the answerer's path is known before the answer ---
+
+AWARE_CORE = iq.StreamRequest(realm="core", proto="TCP/MSRP", setup="actpass", local_session="ue-a-77")
+AWARE_ACCESS = iq.StreamRequest(
+    realm="access",
+    proto="TCP/TLS/MSRP",
+    setup="actpass",
+    fingerprint_hash="sha-256",
+    remote=iq.RemoteSpec("203.0.113.5", 7394, (UE_FINGERPRINT,), "msrps://203.0.113.5:7394/ue-a-77;tcp"),
+)
+AWARE_CORE_CHANGE = iq.StreamChange(
+    proto="TCP/MSRP",
+    remote=iq.RemoteSpec("198.51.100.7", 8201, (), "msrp://peer.example.net:8201/b-42;tcp"),
+    setup="passive",
+    source_filter="address",
+)
+AWARE_ACCESS_CHANGE = iq.StreamChange(proto="TCP/TLS/MSRP", setup="active", start_tls=True, local_session="b-42")
+
+# --- BFCP, 5.2.1.3: the SDP offerer is TLS client whoever connects ---
+
+BFCP_CORE = iq.StreamRequest(realm="core", proto="TCP")
+BFCP_ACCESS_SERVER = iq.StreamRequest(
+    realm="access",
+    proto="TCP/TLS",
+    tls_role="server",
+    fingerprint_hash="sha-256",
+    remote=iq.RemoteSpec("203.0.113.5", 7396, (UE_FINGERPRINT,)),
+)
+BFCP_ACCESS_CLIENT = iq.StreamRequest(
+    realm="access", proto="TCP/TLS", tls_role="client", start_tls=True, fingerprint_hash="sha-256"
+)
+BFCP_CORE_KNOWN = iq.StreamRequest(realm="core", proto="TCP", remote=iq.RemoteSpec("198.51.100.7", 8203))
+
+# --- a re-offer with another end, and whom to let in ---
+
+RECONNECT_CORE = iq.StreamChange(proto="TCP", setup="passive", reconnect=True)
+RECONNECT_ACCESS = iq.StreamChange(
+    proto="TCP/TLS", remote=iq.RemoteSpec("203.0.113.6", 7400, (OTHER_FINGERPRINT,)), setup="active", start_tls=True
+)
+FILTERED = iq.StreamChange(
+    proto="TCP/TLS",
+    source_filter="address-and-port",
+    source_mask="203.0.113.0/24",
+    source_ports=(50_000, 50_099),
+)
+LATCHED = iq.StreamChange(proto="TCP/TLS", source_filter="off", latch=True)
 
 MISMATCH = iq.MediaFailure(
     "fingerprint-mismatch",
@@ -146,6 +193,28 @@ PROFILE: dict[str, Message] = {
         Action(2, (iq.to_modify("T1", TERMINATING_ACCESS_CHANGE), iq.to_modify("T2", TERMINATING_CORE_CHANGE))),
     ),
     "Terminating: Modify reply (step 16)": reply(AGW, 202, Action(2, (iq.modify_reply("T1"), iq.modify_reply("T2")))),
+    "Application-aware: Add request": request(ALG, 111, iq.add_pair(AWARE_CORE, AWARE_ACCESS)),
+    "Application-aware: Add reply": reply(
+        AGW,
+        111,
+        Action(
+            3,
+            (
+                iq.add_reply(iq.AddResult("T2", "192.0.2.20", 20010), AWARE_CORE),
+                iq.add_reply(iq.AddResult("T1", "192.0.2.10", 20012, AGW_FINGERPRINT), AWARE_ACCESS),
+            ),
+        ),
+    ),
+    "Application-aware: Modify request": request(
+        ALG, 112, Action(3, (iq.to_modify("T2", AWARE_CORE_CHANGE), iq.to_modify("T1", AWARE_ACCESS_CHANGE)))
+    ),
+    "BFCP, originating: Add request": request(ALG, 121, iq.add_pair(BFCP_CORE, BFCP_ACCESS_SERVER)),
+    "BFCP, terminating: Add request": request(ALG, 221, iq.add_pair(BFCP_ACCESS_CLIENT, BFCP_CORE_KNOWN)),
+    "Re-offer with a new connection: Modify request": request(
+        ALG, 113, Action(1, (iq.to_modify("T2", RECONNECT_CORE), iq.to_modify("T1", RECONNECT_ACCESS)))
+    ),
+    "Source filter by network and ports: Modify request": request(ALG, 114, Action(1, (iq.to_modify("T1", FILTERED),))),
+    "Remote address to be learned: Modify request": request(ALG, 115, Action(1, (iq.to_modify("T1", LATCHED),))),
     "Subtract request, with statistics": request(ALG, 103, Action(1, (iq.to_subtract("T2"), iq.to_subtract("T1")))),
     "Subtract reply, with statistics": reply(
         AGW, 103, Action(1, (statistics("T2", 52_428_800, 1_200), statistics("T1", 1_200, 52_431_022)))
@@ -166,6 +235,13 @@ PROFILE: dict[str, Message] = {
     ),
     "Audit: alive?": request(ALG, 301, iq.audit_alive()),
     "Audit reply: alive": reply(AGW, 301, Action(NULL_CONTEXT, (Command("AuditValue", "ROOT"),))),
+    "Audit: every context": request(ALG, 304, iq.audit_contexts()),
+    "Audit reply: every context": reply(AGW, 304, *iq.audit_contexts_reply([1, 2, 7])),
+    "Audit reply: no context": reply(AGW, 305, *iq.audit_contexts_reply([])),
+    "Audit: these contexts": request(ALG, 306, *iq.audit_these([1, 2])),
+    "Audit reply: these contexts": reply(
+        AGW, 306, *(Action(context, (Command("AuditValue", "*"),)) for context in (1, 2))
+    ),
     "Audit: every termination": request(ALG, 302, iq.audit_all()),
     "Audit reply: every termination": reply(AGW, 302, *iq.audit_reply([(1, ["T2", "T1"]), (2, ["T1", "T2"])])),
     "Audit reply: nothing there": reply(AGW, 303, *iq.audit_reply([])),

@@ -35,7 +35,13 @@ REQUESTS = [
     corpus.TERMINATING_CORE,
     corpus.IPV6_ACCESS,
     corpus.IPV6_CORE,
-    iq.StreamRequest("a b", "TCP/TLS", start_tls=False, mode="Inactive", tcp_mode="relay", request_id=77),
+    corpus.AWARE_CORE,
+    corpus.AWARE_ACCESS,
+    corpus.BFCP_ACCESS_SERVER,
+    corpus.BFCP_ACCESS_CLIENT,
+    iq.StreamRequest("r", "TCP", source_filter="address", source_mask="2001:db8::/32", source_ports=(1, 1), latch=True),
+    iq.StreamRequest("r", "TCP", latch=False),
+    iq.StreamRequest("a b", "TCP/TLS", mode="Inactive", tcp_mode="relay", request_id=77),
     iq.StreamRequest("r", "TCP/TLS", start_tls=True, source_filter="address-and-port"),
     iq.StreamRequest(
         "r",
@@ -49,7 +55,15 @@ CHANGES = [
     (corpus.ORIGINATING_ACCESS, corpus.ORIGINATING_ACCESS_CHANGE),
     (corpus.TERMINATING_ACCESS, corpus.TERMINATING_ACCESS_CHANGE),
     (corpus.TERMINATING_CORE, corpus.TERMINATING_CORE_CHANGE),
-    (corpus.IPV6_ACCESS, iq.StreamChange("TCP/TLS", "IP6", start_tls=False, source_filter="off", mode="Inactive")),
+    (corpus.IPV6_ACCESS, iq.StreamChange("TCP/TLS", "IP6", source_filter="off", mode="Inactive")),
+    (corpus.AWARE_CORE, corpus.AWARE_CORE_CHANGE),
+    (corpus.AWARE_ACCESS, corpus.AWARE_ACCESS_CHANGE),
+    (corpus.AWARE_CORE, iq.StreamChange("TCP/MSRP", local_session="a/b=+~")),
+    (corpus.BFCP_ACCESS_SERVER, iq.StreamChange("TCP/TLS", tls_role="client", reconnect=True)),
+    (corpus.BFCP_ACCESS_SERVER, corpus.RECONNECT_ACCESS),
+    (corpus.BFCP_ACCESS_SERVER, corpus.FILTERED),
+    (corpus.BFCP_ACCESS_SERVER, corpus.LATCHED),
+    (corpus.BFCP_ACCESS_SERVER, iq.StreamChange("TCP/TLS", latch=False)),
     (corpus.IPV6_ACCESS, iq.StreamChange("TCP/TLS", "IP6", notify=True, inactivity=60, request_id=9)),
     (corpus.IPV6_ACCESS, iq.StreamChange("TCP/TLS", "IP6", notify=False, tcp_mode="merge")),
     (corpus.IPV6_ACCESS, iq.StreamChange("TCP/TLS", "IP6")),
@@ -89,15 +103,53 @@ def test_a_change_is_applied_to_what_stood() -> None:
     after = corpus.ORIGINATING_CORE_CHANGE.applied(corpus.ORIGINATING_CORE)
     assert after == iq.StreamRequest(
         realm="core",
-        proto="TCP/MSRP",
+        proto="TCP",
         setup="passive",
         ignore_syn=False,
         source_filter="address",
         remote=iq.RemoteSpec("198.51.100.7", 8201),
     )
     assert corpus.TERMINATING_CORE_CHANGE.applied(corpus.TERMINATING_CORE) == corpus.TERMINATING_CORE
-    cleared = iq.StreamChange("TCP/TLS/MSRP", notify=False).applied(corpus.ORIGINATING_ACCESS)
+    cleared = iq.StreamChange("TCP/TLS", notify=False).applied(corpus.ORIGINATING_ACCESS)
     assert (cleared.notify, cleared.inactivity) == (False, None)
+
+
+@pytest.mark.parametrize(
+    "change,stands",
+    [
+        (iq.StreamChange("TCP/TLS", source_filter="off"), True),
+        (iq.StreamChange("TCP/TLS", setup="active"), True),
+        (iq.StreamChange("TCP/TLS", setup="passive"), False),
+        (iq.StreamChange("TCP/TLS", tls_role="server"), False),
+        (iq.StreamChange("TCP/TLS", reconnect=True), False),
+        (iq.StreamChange("TCP/TLS", reconnect=True, start_tls=True), True),
+    ],
+)
+def test_an_order_to_start_tls_stands_until_the_role_or_the_connection_is_another(
+    change: iq.StreamChange, stands: bool
+) -> None:
+    before = iq.StreamRequest("r", "TCP/TLS", setup="active", start_tls=True, tls_role="client")
+    assert change.applied(before).start_tls is (True if stands else None)
+
+
+@pytest.mark.parametrize("start_tls", [None, False])
+def test_not_to_start_tls_is_said_by_silence(start_tls: bool | None) -> None:
+    assert iq.to_add(iq.StreamRequest("r", "TCP/TLS", start_tls=start_tls)).signals is None
+    assert iq.to_modify("T1", iq.StreamChange("TCP/TLS", start_tls=start_tls)).signals is None
+
+
+@pytest.mark.parametrize(
+    "request_,address,path",
+    [
+        (corpus.AWARE_CORE, "192.0.2.20", "msrp://192.0.2.20:7/ue-a-77;tcp"),
+        (corpus.AWARE_CORE, "2001:db8::5", "msrp://[2001:db8::5]:7/ue-a-77;tcp"),
+        (iq.StreamRequest("r", "TCP/TLS/MSRP", local_session="s"), "192.0.2.9", "msrps://192.0.2.9:7/s;tcp"),
+        (corpus.AWARE_ACCESS, "192.0.2.9", None),
+    ],
+)
+def test_the_reply_names_the_path_of_the_gateway(request_: iq.StreamRequest, address: str, path: str | None) -> None:
+    made = travelled(iq.add_reply(iq.AddResult("T1", address, 7), request_), reply=True)
+    assert iq.read_add_reply(made) == iq.AddResult("T1", address, 7, None, path)
 
 
 @pytest.mark.parametrize("fingerprint", [None, corpus.AGW_FINGERPRINT])
@@ -163,6 +215,25 @@ def test_audit_replies() -> None:
     assert caught.value.code == 500
 
 
+def test_lists_of_contexts() -> None:
+    assert iq.read_contexts_reply(iq.audit_contexts_reply([5, 9])) == {5, 9}
+    assert iq.read_contexts_reply(iq.audit_contexts_reply([])) == set()
+    assert iq.read_contexts_reply(iq.audit_reply([(1, ["a"]), (2, ["b"])])) == {1, 2}
+    assert iq.read_contexts_reply(iq.audit_reply([])) == set()
+    with pytest.raises(H248Error) as caught:
+        iq.read_contexts_reply((Action(3, (Command("AuditValue", "ROOT", error=ErrorDescriptor(533)),)),))
+    assert caught.value.code == 533
+
+
+def test_one_message_names_thousands_of_contexts() -> None:
+    contexts = range(100_000, 103_600)
+    reply = Message("agw-1", (TransactionReply(2**31, iq.audit_contexts_reply(contexts)),))
+    assert len(write(reply)) < 65_000
+    (read,) = parse(write(reply)).transactions
+    assert isinstance(read, TransactionReply)
+    assert iq.read_contexts_reply(read.actions) == set(contexts)
+
+
 LOCAL = "v=0\r\nc=IN IP4 $\r\nm=message $ TCP/MSRP *"
 
 
@@ -186,6 +257,19 @@ def add(local: str | None = LOCAL, remote: str | None = None, *properties: tuple
         (add(LOCAL.replace("m=message $", "m=message 65536")), 449),
         (add(LOCAL.replace("m=message $", "m=message x")), 449),
         (add(LOCAL + "\r\na=setup:maybe"), 449),
+        (add(LOCAL + "\r\na=path:msrp://$:$/;tcp"), 449),
+        (add(LOCAL + "\r\na=path:msrps://$:$/s;tcp"), 449),
+        (add(LOCAL + "\r\na=path:msrp://192.0.2.1:7/s;tcp"), 449),
+        (add(LOCAL + "\r\na=path:http://$:$/s;tcp"), 449),
+        (add(LOCAL, LOCAL.replace("$", "192.0.2.1", 1).replace("$", "9") + "\r\na=path:msrp://a:1/s;tcp x"), 449),
+        (add(LOCAL, LOCAL.replace("$", "192.0.2.1", 1).replace("$", "9") + "\r\na=path:msrp://" + "a" * 1100), 449),
+        (add(LOCAL.replace("TCP/MSRP", "TCP") + "\r\na=path:msrp://$:$/s;tcp"), 449),
+        (add(LOCAL, None, ("tlsbsc/role", "both")), 449),
+        (add(LOCAL, None, ("gm/sam", "somewhere")), 449),
+        (add(LOCAL, None, ("gm/sprr", "9-1")), 449),
+        (add(LOCAL, None, ("gm/sprr", "1-2-3")), 449),
+        (add(LOCAL, None, ("gm/sprr", "1-65536")), 449),
+        (add(LOCAL, None, ("tcpbcc/newc", "on")), 449),
         (add(LOCAL + "\r\na=fingerprint:SHA-256 AB"), 449),
         (add(LOCAL, LOCAL), 449),
         (add(LOCAL, LOCAL.replace("TCP/MSRP", "TCP")), 449),
@@ -215,7 +299,7 @@ def test_adds_outside_the_profile(command: Command, code: int) -> None:
 
 
 def test_modify_cannot_change_the_protocol() -> None:
-    command = iq.to_modify("T1", iq.StreamChange("TCP", setup="active"))
+    command = iq.to_modify("T1", iq.StreamChange("TCP/MSRP", setup="active"))
     with pytest.raises(H248Error) as caught:
         iq.read_modify(command, corpus.ORIGINATING_CORE)
     assert caught.value.code == 449
@@ -242,6 +326,12 @@ def test_notifies_outside_the_profile(observed: ObservedEvents | None, code: int
         iq.StreamRequest("r", "UDP"),
         iq.StreamRequest("r", "TCP", tcp_mode="x"),
         iq.StreamRequest("r", "TCP", source_filter="x"),
+        iq.StreamRequest("r", "TCP", tls_role="x"),
+        iq.StreamRequest("r", "TCP", source_mask="x"),
+        iq.StreamRequest("r", "TCP", source_ports=(0, 5)),
+        iq.StreamRequest("r", "TCP", local_session="s"),
+        iq.StreamRequest("r", "TCP/MSRP", local_session="a b"),
+        iq.StreamRequest("r", "TCP/MSRP", remote=iq.RemoteSpec("a", 1, (), "msrp://a b")),
     ],
 )
 def test_requests_outside_the_profile_are_not_built(request_: iq.StreamRequest) -> None:
@@ -251,7 +341,7 @@ def test_requests_outside_the_profile_are_not_built(request_: iq.StreamRequest) 
 
 
 def test_bodies_pass_over_what_they_do_not_use() -> None:
-    body = read_body("v=0\no=- 1 1 IN IP4 h\ns=-\nt=0 0\nc=IN IP4 h\nb=AS:1\nm=message 5 TCP/MSRP *\na=path:x\n\n")
+    body = read_body("v=0\no=- 1 1 IN IP4 h\ns=-\nt=0 0\nc=IN IP4 h\nb=AS:1\nm=message 5 TCP/MSRP *\na=mid:x\n\n")
     assert (body.address, body.port, body.fingerprints, body.setup) == ("h", 5, (), None)
 
 

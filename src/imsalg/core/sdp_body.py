@@ -1,0 +1,98 @@
+"""Where the session description stands in a message: the whole body, or one part of a multipart body (RFC 5621).
+
+Only that part is looked at and replaced; every other octet of the body stays as it is.
+"""
+
+from imsalg.core.sip_call import Answer
+from imswire.sip.message import Request, Response
+from imswire.sip.values import parse_params, unquote
+
+SDP = "application/sdp"
+MOST_PARTS = 16
+"""Parts of a multipart body that are looked at."""
+
+
+def sdp_of(message: Request | Response) -> bytes | None:
+    """The session description in ``message``, or None."""
+    if not message.body:
+        return None
+    kind = message.content_type
+    if kind == SDP:
+        return message.body
+    span = _part(message) if kind.startswith("multipart/") else None
+    return message.body[span[1] : span[2]] if span is not None else None
+
+
+def put_sdp(message: Request | Response, sdp: bytes) -> None:
+    """Replace the session description of a message that has one."""
+    if message.content_type == SDP:
+        if message.body != sdp:
+            message.body = sdp
+        return
+    span = _part(message)
+    if span is not None:
+        message.body = message.body[: span[1]] + sdp + message.body[span[2] :]
+
+
+def drop_sdp(message: Request | Response) -> None:
+    """Take the session description out of ``message``, where the standards give it no meaning."""
+    if message.content_type == SDP:
+        message.body = b""
+        for name in ("Content-Type", "Content-Disposition"):
+            message.headers.remove(name)
+        return
+    span = _part(message) if sdp_of(message) is not None else None
+    if span is not None:
+        message.body = message.body[: span[0]] + message.body[span[3] :]
+
+
+def readable(request: Request) -> None:
+    """Raise Answer 415 for a compressed body: what cannot be read cannot be judged (RFC 3261 8.2.3)."""
+    if not request.body:
+        return
+    encodings = [value.lower() for value in request.headers.values("content-encoding")]
+    kind = request.content_type
+    if any(value != "identity" for value in encodings) and (kind == SDP or kind.startswith("multipart/")):
+        raise Answer(415, "the session description is encoded", headers=(("Accept-Encoding", "identity"),))
+
+
+def _part(message: Request | Response) -> tuple[int, int, int, int] | None:
+    """Offsets of the first SDP part: its delimiter, its content, the content's end, the next delimiter."""
+    boundary = _boundary(message)
+    if not boundary:
+        return None
+    body, mark = message.body, b"--" + boundary
+    at = 0 if body.startswith(mark) else body.find(b"\r\n" + mark) + 2
+    if at == 1:  # not found
+        return None
+    for _ in range(MOST_PARTS):
+        head = body.find(b"\r\n", at) + 2
+        following = body.find(b"\r\n" + mark, max(head - 2, at))
+        if head == 1 or following < 0:
+            return None
+        start = head if body[head : head + 2] == b"\r\n" else body.find(b"\r\n\r\n", head, following + 2) + 2
+        if start != 1 and start + 2 <= following and _is_sdp(body[head:start]):
+            return at, start + 2, following, following + 2
+        at = following + 2
+    return None
+
+
+def _is_sdp(head: bytes) -> bool:
+    """Whether a part's header says SDP, in the clear."""
+    found = False
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        kind = value.partition(b";")[0].strip().lower()
+        if name.strip().lower() in (b"content-type", b"c"):
+            found = kind == SDP.encode()
+        elif name.strip().lower() == b"content-transfer-encoding" and kind not in (b"", b"7bit", b"8bit", b"binary"):
+            return False
+    return found
+
+
+def _boundary(message: Request | Response) -> bytes:
+    _, found, text = (message.headers.get("content-type") or "").partition(";")
+    for name, value in parse_params(found + text):
+        if name.lower() == "boundary" and value:
+            return unquote(value).encode("utf-8", "surrogateescape")
+    return b""
