@@ -37,7 +37,7 @@ def environment() -> dict[str, str]:
 class Daemon:
     """A process that has said it is ready: ``ready`` holds its real addresses."""
 
-    def __init__(self, name: str, settings: Mapping[str, Any], folder: Path) -> None:
+    def __init__(self, name: str, settings: Mapping[str, Any], folder: Path, *, wait: bool = True) -> None:
         path = folder / f"{name}.toml"
         path.write_text(dumps(settings))
         self.log = folder / f"{name}.log"
@@ -46,12 +46,19 @@ class Daemon:
         with self.log.open("ab") as log:
             self.popen = subprocess.Popen(command, pass_fds=(writing,), env=environment(), stdout=log, stderr=log)
         os.close(writing)
-        with os.fdopen(reading) as ready:
+        self._reading = reading
+        self.ready: dict[str, Any] = {}
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Until it says that it is ready; raises RuntimeError with the end of its log."""
+        with os.fdopen(self._reading) as ready:
             line = ready.readline()
         if not line:
             self.stop()
-            raise RuntimeError(f"{name} did not become ready: {self.log.read_text()[-2000:]}")
-        self.ready: dict[str, Any] = json.loads(line)
+            raise RuntimeError(f"{self.popen.args!r} did not become ready: {self.log.read_text()[-2000:]}")
+        self.ready = json.loads(line)
 
     def stop(self) -> int:
         """SIGTERM, and SIGKILL to one that does not listen."""
@@ -145,14 +152,22 @@ class Peer:
 class Edge:
     """The daemons, a core of one UDP socket, and whatever UEs a test makes."""
 
-    def __init__(self, folder: Path, *, agw: Mapping[str, Any] | None = None, with_agw: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        alg: Mapping[str, Any] | None = None,
+        agw: Mapping[str, Any] | None = None,
+        with_agw: bool = True,
+    ) -> None:
+        """``alg`` and ``agw`` are laid over the settings of the daemons."""
         self.folder = folder
         self._stack = contextlib.ExitStack()
         core = self._stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         core.bind((HOST, 0))
         self.core = Peer(core)
         UE.save(folder / "pcscf.pem", folder / "pcscf.key")
-        self.alg = Daemon("imsalg", alg_settings(folder, core.getsockname()[1]), folder)
+        self.alg = Daemon("imsalg", merge(alg_settings(folder, core.getsockname()[1]), alg or {}), folder)
         self._stack.callback(self.alg.stop)
         self.agw: Daemon | None = None
         if with_agw:
