@@ -35,7 +35,6 @@ from imswire.h248.model import (
     Action,
     Audit,
     Command,
-    ErrorDescriptor,
     Message,
     ServiceChange,
     TransactionAck,
