@@ -272,6 +272,21 @@ def agw_settings(folder: Path, controller: int, more: Mapping[str, Any]) -> dict
     return merge(base, more)
 
 
+def free_port(*but: int) -> int:
+    """A port of the IPv4 loopback that nobody has, outside the range that the system hands out by itself."""
+    for port in range(20_000 + os.getpid() % 8_000, 30_000):
+        if port in but:
+            continue
+        with (
+            contextlib.suppress(OSError),
+            socket.create_server((HOST, port)),
+            socket.socket(type=socket.SOCK_DGRAM) as udp,
+        ):
+            udp.bind((HOST, port))
+            return port
+    raise RuntimeError("no free port")
+
+
 # --- messages as text ---
 
 
@@ -360,12 +375,12 @@ class H248Peer:
         self.sock.sendall(tpkt(text.encode()))
 
     def receive(self) -> str:
-        """The next message, white space squeezed out."""
+        """The next message, every run of white space as one space."""
         while not self._waiting:
             data = self.sock.recv(65_536)
             if not data:
                 raise EOFError("the link was closed")
-            self._waiting += ["".join(one.decode().split()) for one in self._framer.feed(data)]
+            self._waiting += [" ".join(one.decode().split()) for one in self._framer.feed(data)]
         return self._waiting.pop(0)
 
     def until(self, part: str) -> str:

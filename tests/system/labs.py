@@ -1,6 +1,8 @@
 """What the tests on the whole lab share: labs that serve many scenarios, and the words the scenarios are told in."""
 
 import asyncio
+import contextlib
+import sys
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -11,11 +13,11 @@ from typing import Any, Literal
 import pytest
 import uvloop
 
-from imslab.lab import Lab
+from imslab.lab import ORDER, Lab
 from imslab.ladder.read import TraceLine
 from imslab.process import environment
 from imslab.ue.agent import UeAgent, UeOptions
-from imslab.ue.call import Call
+from imslab.ue.call import Call, SipFailure
 from imslab.ue.link import MsrpLink
 from imslab.ue.media import MediaOptions
 from imswire.sip.message import Response
@@ -35,14 +37,15 @@ class LabRun:
     """A running lab and the loop that its UEs live on. ``run(scenario)`` is one test on it.
 
     After each scenario every UE is de-registered and closed, and (unless ``tidy`` is False, for scenarios in which
-    processes die) every context that was added on the way must have been subtracted.
+    processes die) every context that was added on the way must have been subtracted. ``start`` names the processes.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, start: tuple[str, ...] = ORDER, **settings: Any) -> None:
         self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         self.lab = Lab(**settings)
         try:
-            self._runner.run(self.lab.start())
+            for name in start:
+                self._runner.run(self.lab.start_one(name))
         except BaseException:
             self.close()
             raise
@@ -69,14 +72,18 @@ class LabRun:
             async with asyncio.timeout(deadline):
                 await scenario(lab)
                 if tidy:
-                    for ue in lab.ues:
-                        if ue.registration is not None:
-                            await ue.unregister()
                     await lab.wait_lines(lambda lines: not left_over(lines[before:]))
         finally:
-            for ue in lab.ues:
-                await ue.close()
-            lab.ues.clear()
+            await self._clear(lab)
+
+    async def _clear(self, lab: Lab) -> None:
+        """A contact left behind would get the calls of the next scenario too."""
+        for ue in lab.ues:
+            if ue.registration is not None:
+                with contextlib.suppress(SipFailure, TimeoutError):
+                    await ue.unregister(deadline=1.0)
+            await ue.close()
+        lab.ues.clear()
 
 
 @contextmanager
@@ -249,8 +256,6 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, int], bytearray]:
 
 def command(*arguments: str) -> list[str]:
     """A command line of this project, run from where the tests run."""
-    import sys
-
     return [sys.executable, "-m", *arguments]
 
 

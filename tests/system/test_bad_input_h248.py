@@ -18,10 +18,10 @@ REQUEST_TIME = 0.5
 LARGEST = 65_531
 _numbers = itertools.count(100)
 
+LIMIT = 2_048
 BROKEN_TPKT = {
-    "version": b"\x04\x00\x00\x08abcd",
-    "shorter-than-itself": b"\x03\x00\x00\x03",
-    "http": b"GET / HTTP/1.1\r\n\r\n",
+    "tpkt.version": b"\x04\x00\x00\x08abcd",
+    "tpkt.length": b"\x03\x00\x00\x03",
 }
 
 
@@ -30,7 +30,7 @@ BROKEN_TPKT = {
 
 @pytest.fixture(scope="module")
 def alg(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
-    timers = {"gateway_timers": {"request": REQUEST_TIME, "reconnect_grace": 0.1}}
+    timers = {"gateway_timers": {"request": REQUEST_TIME, "reconnect_grace": 0.1, "heartbeat": 0.0}}
     with Edge(tmp_path_factory.mktemp("alg"), alg=timers, with_agw=False) as edge:
         yield edge
 
@@ -44,7 +44,7 @@ def mg(alg: Edge) -> Iterator[H248Peer]:
     peer.close()
     alg.serves()
     assert alg.alg.alive()
-    assert "internal error" not in alg.alg.log.read_text()
+    assert "unexpected exception" not in alg.alg.log.read_text()
 
 
 def announce(peer: H248Peer) -> None:
@@ -70,8 +70,8 @@ def alive(peer: H248Peer) -> None:
     ("text", "code"),
     [
         ("rubbish", 400),
-        ("MEGACO/1 mg Transaction = 9 { Context = - { Notify", 400),
-        ("MEGACO/1 mg Transaction = 9 { }", 400),
+        ("MEGACO/1 mg Transaction = 9 { Context = - { Notify", 442),
+        ("MEGACO/1 mg Transaction = 9 { }", 403),
         ("MEGACO/1 mg \x01\x02", 400),
         ("", 400),
         ("MEGACO/9 mg Transaction = 9 { Context = - { AuditValue = ROOT { Audit { } } } }", 406),
@@ -80,7 +80,10 @@ def alive(peer: H248Peer) -> None:
 )
 def test_controller_answers_an_unreadable_message(mg: H248Peer, text: str, code: int) -> None:
     mg.send(text)
-    assert f"ER={code}{{" in mg.until("ER=")
+    answer = mg.until("ER=")
+    assert f"ER={code}{{" in answer
+    # A fault inside a transaction is answered in a reply to that transaction (RFC 3525 8.2.2).
+    assert ("P=9{" in answer) is (code in (403, 442))
     alive(mg)
 
 
@@ -120,7 +123,7 @@ def test_controller_wants_an_announcement_first(alg: Edge, mg: H248Peer) -> None
 
 
 def test_controller_executes_no_commands_of_controllers(mg: H248Peer) -> None:
-    mg.send("MEGACO/1 mg Transaction=77{Context=1{Subtract=ip/access/1{}}}")
+    mg.send("MEGACO/1 mg Transaction=77{Context=1{Subtract=ip/access/1{Audit{}}}}")
     assert "ER=443{" in mg.until("P=77{")
     alive(mg)
 
@@ -135,11 +138,11 @@ def test_notification_about_what_is_not_known_is_acknowledged(mg: H248Peer) -> N
 @pytest.mark.parametrize(
     ("reply", "status"),
     [
-        ("P={tid}{{C=1{{ER=432{{\"none left\"}}}}}}", 503),
-        ("P={tid}{{ER=510{{\"full\"}}}}", 503),
+        ('P={tid}{{C=1{{ER=432{{"none left"}}}}}}', 503),
+        ('P={tid}{{ER=510{{"full"}}}}', 503),
         ("P={tid}{{C=1{{A=ip/core/1,A=ip/access/2}}}}", 500),
-        ("P={tid}{{C=1{{A=ip/core/1{{", 503),
-        ("P=4711{{C=1{{A=ip/core/1,A=ip/access/2}}}}", 503),
+        ("P={tid}{{C=1{{A=ip/core/1{{", 504),
+        ("P=4711{{C=1{{A=ip/core/1,A=ip/access/2}}}}", 504),
     ],
     ids=["no-port", "transaction-error", "no-addresses", "unreadable", "another-transaction"],
 )
@@ -148,7 +151,7 @@ def test_offer_whose_reservation_fails_is_refused(alg: Edge, mg: H248Peer, reply
         call_id = fresh("reserve")
         ue.send(sip("INVITE", ue, call_id, sdp()))
         request = mg.until("C=${A=")
-        (tid,) = re.findall(r"T=(\d+)\{", request)
+        (tid,) = re.findall(r"\bT=(\d+)\{", request)
         mg.send("!/1 mg " + reply.format(tid=tid))
         refused = ue.final(call_id)
         assert refused.status == status
@@ -170,15 +173,15 @@ class Controller:
         self._settings["timers"]["orphan_time"] = 60.0
         # The daemon is ready only when its controller has taken it, and that is this test: no waiting for readiness.
         self.daemon = Daemon("agw", self._settings, folder, wait=False)
-        self.link = self.accept("Restart")
+        self.link = self.accept("RS")
         self.daemon.wait()
 
     def accept(self, method: str) -> H248Peer:
         sock, _ = self._listener.accept()
         link = H248Peer(sock)
         text = link.receive()
-        assert f"MT={method}" in text.replace("Method", "MT"), text
-        (tid,) = re.findall(r"T=(\d+)\{", text)
+        assert f"MT={method}" in text, text
+        (tid,) = re.findall(r"\bT=(\d+)\{", text)
         link.send(f"!/1 mgc P={tid}{{C=-{{SC=ROOT}}}}")
         self.link = link
         return link
@@ -191,7 +194,7 @@ class Controller:
 
 @pytest.fixture(scope="module")
 def controllers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
-    made = Controller(tmp_path_factory.mktemp("agw"), message=2_048)
+    made = Controller(tmp_path_factory.mktemp("agw"), message=LIMIT)
     yield made
     made.close()
 
@@ -214,12 +217,18 @@ def audit(link: H248Peer) -> None:
     assert "ER=" not in ask(link, "C=-{AV=ROOT{AT{}}}")
 
 
-PLAIN = "{M{ST=1{L{v=0\r\nc=IN IP4 $\r\nm=message $ TCP *\r\n}}}}"
+def media(realm: str, body: str = "v=0\r\nc=IN IP4 $\r\nm=message $ TCP *\r\n") -> str:
+    """The descriptors of one termination."""
+    control = f'MO=SR,ipdc/realm="{realm}",tcpbcc/mode=proxy,tcpbcc/isyn=off,gm/saf=off,gm/spf=off'
+    return f"{{M{{ST=1{{O{{{control}}},L{{{body}}}}}}}}}"
+
+
+PLAIN = media("access")
 
 
 def reserve(link: H248Peer) -> tuple[str, list[str]]:
     """A context with two plain terminations: its number and their names."""
-    reply = ask(link, f"C=${{A=ip/access/${PLAIN},A=ip/core/${PLAIN}}}")
+    reply = ask(link, f"C=${{A=${media('access')},A=${media('core')}}}")
     assert "ER=" not in reply
     (context,) = re.findall(r"C=(\d+)\{", reply)
     return context, re.findall(r"A=([^{,]+)", reply)
@@ -235,17 +244,15 @@ def reserve_and_release(link: H248Peer) -> None:
     [
         ("rubbish", 400),
         ("", 400),
-        ("MEGACO/1 mgc Transaction = 9 { Context = rubbish", 0),
-        ("MEGACO/1 mgc Transaction = 9 { Context = 1 { Add", 0),
+        ("MEGACO/1 mgc Transaction = 9 { Context = rubbish", 422),
+        ("MEGACO/1 mgc Transaction = 9 { Context = 1 { Add", 442),
         ("MEGACO/9 mgc Transaction = 9 { Context = - { AuditValue = ROOT { Audit { } } } }", 406),
     ],
     ids=["rubbish", "nothing", "context", "cut", "version"],
 )
 def test_gateway_answers_an_unreadable_message(mgc: Controller, text: str, code: int) -> None:
     mgc.link.send(text)
-    answer = mgc.link.until("ER=")
-    (seen,) = re.findall(r"ER=(\d+)\{", answer)
-    assert int(seen) == code or (code == 0 and int(seen) in (400, 403, 422))
+    assert f"ER={code}{{" in mgc.link.until("ER=")
 
 
 @pytest.mark.parametrize("command", ["S=ip/access/1{AT{}}", "S=*{AT{}}", f"MF=ip/access/1{PLAIN}"])
@@ -261,32 +268,39 @@ def test_gateway_knows_no_such_termination(mgc: Controller, command: str) -> Non
 
 
 def test_gateway_knows_no_such_realm_package_or_command(mgc: Controller) -> None:
-    assert "ER=" in ask(mgc.link, f"C=${{A=ip/nowhere/${PLAIN}}}")
-    assert "ER=" in ask(mgc.link, "C=${A=ip/access/${M{ST=1{O{nosuch/thing=1}}}}}")
-    assert "ER=" in ask(mgc.link, "C=${MV=ip/access/1{}}")
+    assert "ER=449{" in ask(mgc.link, f"C=${{A=${media('nowhere')}}}")
+    assert "ER=440{" in ask(mgc.link, f"C=${{A=${PLAIN.replace('MO=SR', 'nosuch/thing=1')}}}")
+    context, (termination, _) = reserve(mgc.link)
+    assert "ER=443{" in ask(mgc.link, f"C={context}{{MV={termination}{PLAIN}}}")
+    assert "ER=" not in ask(mgc.link, f"C={context}{{S=*{{AT{{}}}}}}")
 
 
 @pytest.mark.parametrize(
     "body",
-    ["v=0\r\nrubbish\r\n", "v=0\r\nc=IN IP4 $\r\nm=message 70000 TCP *\r\n", "v=0\r\nc=IN IP4 $\r\nm=audio $ RTP/AVP 0\r\n"],
+    [
+        "v=0\r\nrubbish\r\n",
+        "v=0\r\nc=IN IP4 $\r\nm=message 70000 TCP *\r\n",
+        "v=0\r\nc=IN IP4 $\r\nm=audio $ RTP/AVP 0\r\n",
+    ],
     ids=["rubbish", "port", "transport"],
 )
 def test_gateway_refuses_a_descriptor_that_it_cannot_use(mgc: Controller, body: str) -> None:
-    assert "ER=" in ask(mgc.link, f"C=${{A=ip/access/${{M{{ST=1{{L{{{body}}}}}}}}}}}")
+    assert "ER=" in ask(mgc.link, f"C=${{A=${media('access', body)}}}")
 
 
 @pytest.mark.parametrize(
-    "data",
-    [*BROKEN_TPKT.values(), b"\x03\x00" + (2_048 + 1 + TpktFramer.HEADER).to_bytes(2)],
-    ids=[*BROKEN_TPKT.keys(), "oversized"],
+    ("data", "reason"),
+    [(data, reason) for reason, data in BROKEN_TPKT.items()]
+    + [(b"\x03\x00" + (LIMIT + 1 + TpktFramer.HEADER).to_bytes(2), "tpkt.oversize")],
 )
-def test_gateway_closes_a_link_whose_framing_is_lost_and_returns(mgc: Controller, data: bytes) -> None:
+def test_gateway_closes_a_link_whose_framing_is_lost_and_returns(mgc: Controller, data: bytes, reason: str) -> None:
     """A packet larger than the limit is refused by its header: nothing of it is waited for."""
     old = mgc.link
     context, _ = reserve(old)
     old.sock.sendall(data)
     assert old.closed()
     old.close()
-    mgc.accept("Disconnected")
+    mgc.accept("DC")
+    assert reason in mgc.daemon.log.read_text()
     # Media outlive the link: the context is still there.
     assert "ER=" not in ask(mgc.link, f"C={context}{{S=*{{AT{{}}}}}}")

@@ -63,6 +63,8 @@ Input = OfferIn | AnswerIn | OfferFailed | CallEnded | LegConfirmed | Transactio
 class Stage(Enum):
     """Stages of a call."""
 
+    __hash__ = object.__hash__  # rows are looked up by it; members are single, and Enum's own hash is not C code
+
     IDLE = auto()
     RESERVING = auto()
     """An offer is held until the gateway has reserved its new lines."""

@@ -100,6 +100,8 @@ def path_matches_connection(end: Endpoint) -> bool:
     host, colon, port = authority.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or len(port) > 5:
         return False
+    if host == end.address:  # nearly always; the address was checked with its c= line
+        return int(port) == end.port
     try:
         return ipaddress.ip_address(host.strip("[]")) == ipaddress.ip_address(end.address) and int(port) == end.port
     except ValueError:

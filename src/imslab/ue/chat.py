@@ -246,7 +246,8 @@ class ChatSession:
 
     def _machine(self) -> MsrpSession:
         if self._session is None or self.closed.done():
-            raise ChatError("the session is over")
+            why = f": {self.closed.result()}" if self.closed.done() else ""
+            raise ChatError(f"the session is over{why}")
         return self._session
 
     async def _outcome(self, message_id: str, *, reported: bool, deadline: float) -> None:

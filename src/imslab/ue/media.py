@@ -106,6 +106,8 @@ class MsrpMedia:
         self._dialling: asyncio.Task[None] | None = None
         self._secure = options.secure
         self._setup: Setup | None = None
+        self._role = Setup.HOLDCONN
+        """What we are on the connection there is: active where we made it."""
 
     # --- session descriptions ---
 
@@ -139,14 +141,18 @@ class MsrpMedia:
 
     def again(self, *, remove: bool = False, body: bytes | None = None) -> bytes:
         """The same description for a re-INVITE, as offer or (with the offer's ``body``) as answer; ``remove`` sets
-        port 0.
+        port 0. An answer keeps the role that we have, where the offer allows it.
         """
         self._version += 1
         offer = None if body is None else _parse(body)
+        setup = self._setup
         if offer is not None:
             line = next((m for m in offer.media if _is_msrp(m)), None)
             remove = remove or line is None or line.rejected
+            offered = None if line is None else setup_of(line, offer)
+            self._setup = None if offered is None else answer_setup(offered, self._role)
         description = _parse(self._describe(offer=offer, e2ae=offer is None and self._secure and self.options.e2ae))
+        self._setup = setup
         if remove:
             for media in description.media:
                 if _is_msrp(media):
@@ -234,6 +240,7 @@ class MsrpMedia:
         if who is Connector.NOBODY:
             return
         we_connect = (who is Connector.OFFERER) == we_offered
+        self._role = Setup.ACTIVE if we_connect else Setup.PASSIVE
         path = path_of(line)
         if path is None:
             raise NotAcceptable("no a=path")

@@ -6,7 +6,11 @@ requests and builds replies and Notify. One e2ae m-line is one context of two te
 one transaction carries an SDP offer (one ``Context = $`` action per m-line) and one its answer.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from msgspec import Struct
+from msgspec.structs import replace
 
 from imswire.h248 import packages
 from imswire.h248.body import SETUPS, Body, Fingerprint, fingerprint_text, read_body, write_body
@@ -121,7 +125,7 @@ class StreamChange(Struct, frozen=True):
 
     def applied(self, request: StreamRequest) -> StreamRequest:
         """``request`` as it stands after this change: the state the AGW keeps per stream."""
-        kept = {name: getattr(request, name) for name in request.__struct_fields__}
+        kept: dict[str, Any] = {}
         for name in ("remote", "setup", "tcp_mode", "ignore_syn", "source_filter", "start_tls", "mode"):
             value = getattr(self, name)
             if value is not None:
@@ -130,7 +134,7 @@ class StreamChange(Struct, frozen=True):
             kept["notify"] = self.notify
             kept["inactivity"] = self.inactivity
             kept["request_id"] = self.request_id
-        return StreamRequest(**kept)
+        return replace(request, **kept) if kept else request
 
 
 class AddResult(Struct, frozen=True):
@@ -264,7 +268,7 @@ def to_modify(termination: str, change: StreamChange) -> Command:
 def read_modify(command: Command, request: StreamRequest) -> StreamChange:
     """What a Modify changes on a termination that was added as ``request``; raises :class:`H248Error` 44x."""
     stream = stream_of(command)
-    values: dict[str, str] = {}
+    values: Mapping[str, str] = {}
     setup = remote = mode = None
     if stream is not None:
         values = read_properties(stream.control)

@@ -1,5 +1,8 @@
 """The parts that several commands of the Iq profile share: properties, events, signals and SDP of a stream."""
 
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 from msgspec import Struct
@@ -72,22 +75,28 @@ def property_list(mode: str | None, ignore_syn: bool | None, source_filter: str 
     return tuple(made)
 
 
-def read_properties(control: LocalControl | None) -> dict[str, str]:
+def read_properties(control: LocalControl | None) -> Mapping[str, str]:
     """Property values of the profile by the constants' names; strings keep their case, other values are lower case."""
+    return _NONE if control is None else _properties(control.properties)
+
+
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+@lru_cache(maxsize=256)
+def _properties(properties: tuple[Parameter, ...]) -> Mapping[str, str]:
     values: dict[str, str] = {}
-    if control is None:
-        return values
-    for parameter in control.properties:
+    for parameter in properties:
         item = packages.check_property(parameter)
         name = packages.canonical(parameter.name)
         if name in values:
             raise H248Error(456, parameter.name)
         value = str(parameter.value)
         values[name] = value if item.type is packages.Type.STRING else value.lower()
-    return values
+    return MappingProxyType(values)
 
 
-def read_filter(values: dict[str, str]) -> str | None:
+def read_filter(values: Mapping[str, str]) -> str | None:
     address, port = values.get(packages.SOURCE_ADDRESS_FILTER), values.get(packages.SOURCE_PORT_FILTER)
     if address is None and port is None:
         return None
