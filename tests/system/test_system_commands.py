@@ -136,7 +136,7 @@ def test_signals_end_each_daemon_in_order(number: signal.Signals) -> None:
     with fresh_lab(workers=2) as lab_run:
         workers = lab_run.lab.processes["agw"].ready["workers"]
         lab_run.run(scenario, tidy=False)
-        assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+        assert not alive(workers)
 
 
 def test_traces_are_opened_again_after_a_rotation(labs: Labs) -> None:
@@ -155,6 +155,17 @@ def test_traces_are_opened_again_after_a_rotation(labs: Labs) -> None:
 
     with fresh_lab() as lab_run:
         lab_run.run(scenario, tidy=False)
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that a process started and that live."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+def alive(pids: list[int]) -> list[int]:
+    """Those of the processes that exist."""
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
 def test_the_lab_serves_until_ctrl_c(tmp_path: Path) -> None:
@@ -176,18 +187,14 @@ def test_the_lab_serves_until_ctrl_c(tmp_path: Path) -> None:
                     line = await process.stdout.readline()
                     assert line, seen.decode()
                     seen += line
-                children = [
-                    int(pid)
-                    for task in Path(f"/proc/{process.pid}/task").iterdir()
-                    for pid in (task / "children").read_text().split()
-                ]
+                children = children_of(process.pid)
                 assert len(children) == 3
                 process.send_signal(signal.SIGINT)
                 rest = await process.stdout.read()
                 assert await process.wait() == 0, rest.decode()
             assert "stopped" in rest.decode()
             assert "Traceback" not in rest.decode()
-            assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+            assert not alive(children)
         finally:
             if process.returncode is None:
                 process.kill()

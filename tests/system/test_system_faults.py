@@ -48,9 +48,7 @@ async def in_service(lab: Lab, since: float, method: str = "Restart") -> None:
     """Wait until a gateway announced itself after that moment and was accepted."""
 
     def announced(line: TraceLine) -> bool:
-        return line.t > since and any(
-            one.command == "ServiceChange" and method in one.fields for one in line.commands
-        )
+        return line.t > since and any(one.command == "ServiceChange" and method in one.fields for one in line.commands)
 
     def accepted(lines: list[TraceLine]) -> bool:
         tids = {line.tid for line in lines if announced(line)}
