@@ -1,6 +1,8 @@
 """A connection that comes before the answer: met with silence, or taken at once (TR 29.828 5.2.1.2.2 step 11)."""
 
 import asyncio
+import contextlib
+import os
 import socket
 from pathlib import Path
 from typing import Literal
@@ -18,12 +20,16 @@ ESTABLISHED, SYN_SENT = "01", "02"
 
 
 def states_towards(port: int) -> set[str]:
-    """The states of all TCP sockets of this machine whose remote port is this one."""
+    """The states of those TCP sockets of this process (the UEs live in it) whose remote port is this one."""
+    own = set()
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            own.add(os.readlink(f"/proc/self/fd/{descriptor}"))
     found = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text("ascii").splitlines()[1:]:
             fields = line.split()
-            if int(fields[2].rpartition(":")[2], 16) == port:
+            if int(fields[2].rpartition(":")[2], 16) == port and f"socket:[{fields[9]}]" in own:
                 found.add(fields[3])
     return found
 
