@@ -125,6 +125,9 @@ class TimerSettings:
     """An outgoing TCP connection must be up after this time."""
     idle: Seconds = 0.0
     """A session that moves no octet for this long is closed and reported; 0: never."""
+    keepalive: Seconds = 60.0
+    """After this much silence the peers of a session are probed (TCP keep-alive), and again four times at a quarter of
+    it; without an answer the connection is over and reported. 0: never."""
     half_close: Seconds = 60.0
     """After one side has closed, how long the other direction may stay silent; 0: for ever."""
     linger: PositiveSeconds = 3.0

@@ -100,8 +100,8 @@ class ManualClock:
 class SystemIds:
     """Unguessable identifiers from the operating system (RFC 3261 8.1.1.7, 19.3).
 
-    Random octets are fetched by the thousand, since a call needs half a dozen identifiers; none is used twice. Not to be
-    shared with a forked child, which would have the same octets ahead.
+    Random octets are fetched by the thousand, since a call needs half a dozen identifiers; none is used twice. Not to
+    be shared with a forked child, which would have the same octets ahead.
     """
 
     _FETCH = 2048

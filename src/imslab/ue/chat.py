@@ -238,7 +238,7 @@ class ChatSession:
                 case SessionFailed():
                     # The connection knows better why it ended than the session that lost it.
                     known = self.link is not None and self.link.closed.done()
-                    self._fail(self.link.closed.result() if self.link is not None and known else event.reason)
+                    self._fail(self.link.closed.result() if self.link is not None and known else _told(event))
                 case _:
                     pass
         if events and self.link is not None:
@@ -293,6 +293,10 @@ class ChatSession:
         self._arriving.clear()
         if not self.closed.done():
             self.closed.set_result(reason)
+
+
+def _told(failure: SessionFailed) -> str:
+    return f"{failure.status} {failure.reason}" if failure.status else failure.reason
 
 
 def _reader(
