@@ -34,7 +34,7 @@ run: $(VENV)/.lab ## set up, start the lab, secure a chat each way, draw the lad
 	@$(BIN)/python -m imslab up $(ARGS)
 
 test: $(VENV)/.test ## set up and run every test (ARGS="-k name" to choose)
-	@$(BIN)/python -m pytest $(TESTS) -q -n $(WORKERS) --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest $(TESTS) -q -n $(WORKERS) --dist loadfile $(ARGS)
 
 static: $(VENV)/.test ## format, lint, types and import rules
 	$(BIN)/ruff format --check src tests bench

@@ -11,6 +11,7 @@ dearest functions instead.
 import argparse
 import cProfile
 import gc
+import math
 import pstats
 import sys
 import time
@@ -259,7 +260,7 @@ def measure(world: World, calls: int, rounds: int) -> None:
     """Print the parts of a call."""
     number = 1_000_000
     best: dict[str, float] = {}
-    total = 1e9
+    total = math.inf
     extra = overhead()
     for _ in range(rounds):
         world.clock = Plain()
@@ -276,8 +277,8 @@ def measure(world: World, calls: int, rounds: int) -> None:
     world.messages.clear()
     world.one(number)
     print("messages of a call:", ", ".join(f"{count} {name}" for name, count in world.messages.items()))
-    for part, spent in sorted(best.items()):
-        print(f"{part:16} {spent:7.1f}")
+    for part, least in sorted(best.items()):
+        print(f"{part:16} {least:7.1f}")
     for daemon, parts in (("alg", ("sip", "alg")), ("agw", ("agw",))):
         print(f"{daemon + ' together':16} {sum(s for p, s in best.items() if p.startswith(parts)):7.1f}")
     print(f"{'together':16} {sum(best.values()):7.1f}   ({extra:.2f} in each part is the measuring)")

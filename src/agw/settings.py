@@ -5,6 +5,7 @@ one slice per worker, because each worker is a media gateway of its own.
 """
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -15,12 +16,16 @@ from imskit.sockets import parse_endpoint
 type PositiveSeconds = Annotated[float, Range(0.001, None)]
 
 
+_DEVICE = re.compile(r"[A-Za-z][A-Za-z0-9_/]{0,55}")
+_DOMAIN = re.compile(r"<[A-Za-z0-9](?:[A-Za-z0-9.-]{0,54}[A-Za-z0-9])?>")
+
+
 @dataclass(frozen=True)
 class AgwSection:
     """``[agw]``: who this gateway is and which controller it serves."""
 
     mid: str = "agw"
-    """Message identifier (RFC 3525 8.3): a device name. Worker n announces itself as ``<mid>-<n>``."""
+    """Message identifier (RFC 3525 B.2 mId): a device name, or a domain name in angle brackets (:meth:`worker_mid`)."""
     controller: str = "tcp:127.0.0.1:2944"
     """The IMS-ALG: ``tcp:host:port`` or ``tls:host:port`` (TPKT framing) or ``udp:host:port``; IPv6 in brackets."""
     workers: Annotated[int, Range(0, 256)] = 0
@@ -39,15 +44,26 @@ class AgwSection:
     """After SIGTERM: how long sessions may still end by themselves before they are closed (ServiceChange Graceful)."""
 
     def __post_init__(self) -> None:
-        if not self.mid or not all(c.isascii() and (c.isalnum() or c in "-_./@") for c in self.mid):
-            raise ValueError("'mid' must be letters, digits and - _ . / @ (an H.248 device name)")
-        if self.mid[0] == "-" or len(self.mid) > 56:
-            raise ValueError("'mid' must not start with '-' and has at most 56 characters")
+        if _DEVICE.fullmatch(self.mid) is None and _DOMAIN.fullmatch(self.mid) is None:
+            raise ValueError(
+                "'mid' must be a device name (a letter, then letters, digits, '_' and '/', at most 56), "
+                "or a domain name in angle brackets such as <agw.example.net>"
+            )
         endpoint = parse_endpoint(self.controller)
         if endpoint.port == 0:
             raise ValueError("'controller' needs a port")
         if endpoint.scheme == "tls" and (self.certificate is None or self.key is None or self.ca is None):
             raise ValueError("a tls: controller needs 'certificate', 'key' and 'ca'")
+
+    def worker_mid(self, number: int) -> str:
+        """The name of worker ``number`` (from 0): ``agw_1``, or ``<agw-1.example.net>`` for a domain name.
+
+        A device name may hold no dash (RFC 3525 B.2 pathNAME).
+        """
+        if self.mid.startswith("<"):
+            host, dot, rest = self.mid[1:-1].partition(".")
+            return f"<{host}-{number + 1}{dot}{rest}>"
+        return f"{self.mid}_{number + 1}"
 
 
 @dataclass(frozen=True)
@@ -141,6 +157,9 @@ class TimerSettings:
     """From the first connection of a context to the moment that both sides are joined; 0: for ever."""
     idle: Seconds = 0.0
     """A session that moves no octet for this long is closed and reported; 0: never."""
+    keepalive: Seconds = 60.0
+    """After this much silence the peers of a session are probed (TCP keep-alive), and again four times at a quarter of
+    it; without an answer the connection is over and reported. 0: never."""
     half_close: Seconds = 60.0
     """After one side has closed, how long the other direction may stay silent; 0: for ever."""
     linger: PositiveSeconds = 3.0

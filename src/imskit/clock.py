@@ -98,19 +98,37 @@ class ManualClock:
 
 
 class SystemIds:
-    """Unguessable identifiers from the operating system (RFC 3261 8.1.1.7, 19.3)."""
+    """Unguessable identifiers from the operating system (RFC 3261 8.1.1.7, 19.3).
+
+    Random octets are fetched by the thousand, since a call needs half a dozen identifiers; none is used twice. Not to
+    be shared with a forked child, which would have the same octets ahead.
+    """
+
+    _FETCH = 2048
+
+    def __init__(self) -> None:
+        self._octets = b""
+        self._used = 0
+
+    def _hex(self, octets: int) -> str:
+        start, end = self._used, self._used + octets
+        if end > len(self._octets):
+            self._octets = secrets.token_bytes(max(self._FETCH, octets))
+            start, end = 0, octets
+        self._used = end
+        return self._octets[start:end].hex()
 
     def branch(self) -> str:
         """A Via branch with the magic cookie of RFC 3261."""
-        return "z9hG4bK" + secrets.token_hex(12)
+        return "z9hG4bK" + self._hex(12)
 
     def tag(self) -> str:
         """A From or To tag; 64 random bits (RFC 3261 19.3 asks for 32)."""
-        return secrets.token_hex(8)
+        return self._hex(8)
 
     def token(self, octets: int = 16) -> str:
         """A hex token of ``octets`` random octets: nonces, flow tokens, session ids."""
-        return secrets.token_hex(octets)
+        return self._hex(octets)
 
     def number(self, bits: int = 31) -> int:
         """A random number of at most ``bits`` bits."""

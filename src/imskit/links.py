@@ -33,6 +33,8 @@ LINK_SETTINGS = StreamSettings(
     keepalive_idle=2.0,
     peer_timeout=5.0,
 )
+LARGEST_MESSAGE = 65_531
+"""Octets of the largest H.248 message: what one TPKT packet carries."""
 _UDP_LARGEST = 65_507
 _UDP_LINKS = 1_024
 
@@ -66,7 +68,9 @@ class LinkServer:
 
     ``on_up(link, peer)`` comes first, then ``on_message(link, payload)``, and ``on_down(link, reason)`` last. Over UDP
     a link begins with the first datagram of a peer and ends when the owner closes it, or when too many peers push the
-    longest silent one out. Raises LinkRefused and OSError from the constructor; ``address`` is the real address.
+    longest silent one out. A TPKT packet above ``message_limit`` octets ends its link as soon as its header is read;
+    a larger datagram is handed over, for the parser to refuse. Raises LinkRefused and OSError from the constructor;
+    ``address`` is the real address.
     """
 
     def __init__(
@@ -78,9 +82,11 @@ class LinkServer:
         on_down: OnDown,
         tls: ssl.SSLContext | None = None,
         insecure: bool = False,
+        message_limit: int = LARGEST_MESSAGE,
         settings: StreamSettings = LINK_SETTINGS,
     ) -> None:
         check_endpoint(endpoint, tls, insecure)
+        self._message_limit = message_limit
         self._on_up = on_up
         self._on_message = on_message
         self._on_down = on_down
@@ -129,7 +135,7 @@ class LinkServer:
             self._udp.close()
 
     def _stream(self) -> Stream:
-        return Stream(next(self._numbers), TpktFramer(), self, self._settings)
+        return Stream(next(self._numbers), TpktFramer(self._message_limit), self, self._settings)
 
     def _datagram(self, data: bytes, remote: Address) -> None:
         link = self._peers.get(remote)
@@ -166,7 +172,7 @@ class LinkClient:
 
     ``connect()`` starts one attempt and returns the link's number. Either ``on_up(link, peer)`` follows, then messages
     and at last ``on_down(link, reason)``; or ``on_down`` alone when the attempt failed. Callbacks never come from
-    within ``connect``. Raises LinkRefused from the constructor.
+    within ``connect``. ``message_limit`` is that of :class:`LinkServer`. Raises LinkRefused from the constructor.
     """
 
     def __init__(
@@ -180,9 +186,11 @@ class LinkClient:
         server_name: str | None = None,
         local_host: str | None = None,
         insecure: bool = False,
+        message_limit: int = LARGEST_MESSAGE,
         settings: StreamSettings = LINK_SETTINGS,
     ) -> None:
         check_endpoint(endpoint, tls, insecure)
+        self._message_limit = message_limit
         self.endpoint = endpoint
         self._on_up = on_up
         self._on_message = on_message
@@ -254,7 +262,7 @@ class LinkClient:
         self._on_up(link, peer)
 
     async def _connect_stream(self, link: int) -> None:
-        stream = Stream(link, TpktFramer(), self, self._settings)
+        stream = Stream(link, TpktFramer(self._message_limit), self, self._settings)
         self._stream = stream
         problem = await dial(
             stream,

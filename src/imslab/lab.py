@@ -41,7 +41,8 @@ def default_config_dir() -> Path:
 class Lab:
     """``async with Lab(...) as lab``. Every difference to the files in ``config_dir`` is an argument.
 
-    ``fixed_ports`` keeps the files' ports; otherwise every port is a free one. ``ipv6`` puts the access side on ::1,
+    ``fixed_ports`` keeps the files' ports; otherwise every port is a free one, media ports too unless ``agw`` names
+    a range. ``ipv6`` puts the access side on ::1,
     ``sip_tls`` adds a SIP over TLS listener there, with a certificate of its own.
     ``early_syn``, ``source_filter``, ``path_scheme`` and ``msrp`` are settings of both realms (``early_syn``
     is "accept" where neither it nor ``config_dir`` is given); ``tls`` is the range of TLS versions of the AGW.

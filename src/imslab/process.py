@@ -76,7 +76,7 @@ class DaemonProcess:
         finally:
             os.close(reading)
         if not line.strip():
-            status = await self._wait(2.0)
+            status = await self.wait(2.0)
             raise LabError(f"{self.name} ended with status {status} before it was ready; {self.log_tail()}")
         self.ready = msgspec.json.decode(line, type=dict[str, Any])
         return self.ready
@@ -88,10 +88,10 @@ class DaemonProcess:
             return process.returncode if process is not None else None
         if grace > 0:
             process.terminate()
-            if await self._wait(grace) is not None:
+            if await self.wait(grace) is not None:
                 return process.returncode
         self.kill()
-        return await self._wait(5.0)
+        return await self.wait(5.0)
 
     def kill(self) -> None:
         """SIGKILL to the process and what it started."""
@@ -120,7 +120,8 @@ class DaemonProcess:
         tail = "\n".join(text.splitlines()[-lines:])
         return f"its log {self.log} ends with:\n{tail}" if tail else f"its log {self.log} is empty"
 
-    async def _wait(self, deadline: float) -> int | None:
+    async def wait(self, deadline: float) -> int | None:
+        """The exit status, None where the process lives longer than ``deadline`` seconds."""
         if self._process is None:
             return None
         try:

@@ -122,6 +122,35 @@ def test_a_connection_from_elsewhere_is_dropped_when_the_address_becomes_known()
     assert play.take(orders.ArmTls) == [orders.ArmTls(call.access_leg, "server", UE)]
 
 
+@pytest.mark.parametrize(
+    "failure",
+    [
+        orders.TlsFailed(0, "wrong version number"),
+        orders.VerifyFailed(0, "missing", "", (), b"", "", "the peer sent no certificate"),
+    ],
+    ids=["no-tls", "no-certificate"],
+)
+def test_whoever_fails_before_the_ue_was_named_ends_nothing(failure: orders.Report) -> None:
+    """While UE B rings its address is unknown and anybody may reach the port: a scan must not end the call."""
+    play = Play()
+    call = play.terminating()
+    play.take(orders.Listen)
+    play.post(orders.Accepted(call.access_leg, "192.0.2.66", 50000))
+    play.post(orders.Connected(call.core_leg, 30000))
+    values = {name: getattr(failure, name) for name in failure.__struct_fields__}
+    play.post(type(failure)(**{**values, "leg": call.access_leg}))
+    assert play.notified() == []
+    assert play.take(orders.Drop) == []
+    (again,) = play.take(orders.Listen)
+    assert (again.leg, again.port) == (call.access_leg, call.access.port)
+    play.take(orders.ArmTls)
+    play.post(orders.Accepted(call.access_leg, "192.0.2.77", 50001))
+    assert play.take(orders.ArmTls) == [orders.ArmTls(call.access_leg, "server", None)]
+    call.modify(call.access, remote=iq.RemoteSpec("192.0.2.77", 9, UE), setup="passive")
+    play.post(orders.TlsOpen(call.access_leg, "TLSv1.3", "x", "sha-256", bytes(32)))
+    assert len(play.take(orders.StartRelay)) == 1
+
+
 def test_merge_mode_waits_for_both_peers() -> None:
     play = Play()
     remote = iq.RemoteSpec("192.0.2.77", 7000, UE)

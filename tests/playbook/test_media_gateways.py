@@ -43,6 +43,8 @@ from imswire.h248.model import (
     TransactionReply,
     TransactionRequest,
 )
+from imswire.h248.parser import parse
+from imswire.h248.writer import write
 
 UE_OFFER = sdp(*ue_line())
 PEER = sdp(*peer_line(), ip=PEER_IP)
@@ -389,6 +391,18 @@ def test_unreadable_bytes_are_answered_and_do_not_go_on_for_ever() -> None:
     for _ in range(16):
         out += play.feed(BadFromGateway(1, 400, "syntax"))
     assert closed(out) == [1]
+
+
+def test_a_broken_transaction_is_answered_as_such_and_a_broken_reply_not_at_all() -> None:
+    play = Play()
+    commands = play.half.handle(BadFromGateway(1, 442, 'a "quoted"\x01 text', transaction=77), play.now)
+    (sent,) = [c.message for c in commands if isinstance(c, ToGateway)]
+    (reply,) = parse(write(sent)).transactions
+    assert isinstance(reply, TransactionReply)
+    assert reply.id == 77
+    assert reply.error == error(442, "a 'quoted'  text")
+    commands = play.half.handle(BadFromGateway(1, 442, "in a reply", answerable=False), play.now)
+    assert not [c for c in commands if isinstance(c, ToGateway)]
 
 
 def test_a_repeated_announcement_is_answered_once_more_and_changes_nothing() -> None:

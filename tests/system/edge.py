@@ -37,7 +37,7 @@ def environment() -> dict[str, str]:
 class Daemon:
     """A process that has said it is ready: ``ready`` holds its real addresses."""
 
-    def __init__(self, name: str, settings: Mapping[str, Any], folder: Path) -> None:
+    def __init__(self, name: str, settings: Mapping[str, Any], folder: Path, *, wait: bool = True) -> None:
         path = folder / f"{name}.toml"
         path.write_text(dumps(settings))
         self.log = folder / f"{name}.log"
@@ -46,12 +46,19 @@ class Daemon:
         with self.log.open("ab") as log:
             self.popen = subprocess.Popen(command, pass_fds=(writing,), env=environment(), stdout=log, stderr=log)
         os.close(writing)
-        with os.fdopen(reading) as ready:
+        self._reading = reading
+        self.ready: dict[str, Any] = {}
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Until it says that it is ready; raises RuntimeError with the end of its log."""
+        with os.fdopen(self._reading) as ready:
             line = ready.readline()
         if not line:
             self.stop()
-            raise RuntimeError(f"{name} did not become ready: {self.log.read_text()[-2000:]}")
-        self.ready: dict[str, Any] = json.loads(line)
+            raise RuntimeError(f"{self.popen.args!r} did not become ready: {self.log.read_text()[-2000:]}")
+        self.ready = json.loads(line)
 
     def stop(self) -> int:
         """SIGTERM, and SIGKILL to one that does not listen."""
@@ -145,14 +152,22 @@ class Peer:
 class Edge:
     """The daemons, a core of one UDP socket, and whatever UEs a test makes."""
 
-    def __init__(self, folder: Path, *, agw: Mapping[str, Any] | None = None, with_agw: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        alg: Mapping[str, Any] | None = None,
+        agw: Mapping[str, Any] | None = None,
+        with_agw: bool = True,
+    ) -> None:
+        """``alg`` and ``agw`` are laid over the settings of the daemons."""
         self.folder = folder
         self._stack = contextlib.ExitStack()
         core = self._stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         core.bind((HOST, 0))
         self.core = Peer(core)
         UE.save(folder / "pcscf.pem", folder / "pcscf.key")
-        self.alg = Daemon("imsalg", alg_settings(folder, core.getsockname()[1]), folder)
+        self.alg = Daemon("imsalg", merge(alg_settings(folder, core.getsockname()[1]), alg or {}), folder)
         self._stack.callback(self.alg.stop)
         self.agw: Daemon | None = None
         if with_agw:
@@ -257,6 +272,21 @@ def agw_settings(folder: Path, controller: int, more: Mapping[str, Any]) -> dict
     return merge(base, more)
 
 
+def free_port(*but: int) -> int:
+    """A port of the IPv4 loopback that nobody has, outside the range that the system hands out by itself."""
+    for port in range(20_000 + os.getpid() % 8_000, 30_000):
+        if port in but:
+            continue
+        with (
+            contextlib.suppress(OSError),
+            socket.create_server((HOST, port)),
+            socket.socket(type=socket.SOCK_DGRAM) as udp,
+        ):
+            udp.bind((HOST, port))
+            return port
+    raise RuntimeError("no free port")
+
+
 # --- messages as text ---
 
 
@@ -345,12 +375,12 @@ class H248Peer:
         self.sock.sendall(tpkt(text.encode()))
 
     def receive(self) -> str:
-        """The next message, white space squeezed out."""
+        """The next message, every run of white space as one space."""
         while not self._waiting:
             data = self.sock.recv(65_536)
             if not data:
                 raise EOFError("the link was closed")
-            self._waiting += ["".join(one.decode().split()) for one in self._framer.feed(data)]
+            self._waiting += [" ".join(one.decode().split()) for one in self._framer.feed(data)]
         return self._waiting.pop(0)
 
     def until(self, part: str) -> str:

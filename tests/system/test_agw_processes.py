@@ -81,11 +81,11 @@ def test_workers_announce_themselves_and_leave_in_order(tmp_path: Path, scheme: 
         async with running(config) as (process, facts):
             assert facts["pid"] == process.pid
             assert len(facts["workers"]) == 2
-            assert sorted(controller.changes) == [("agw-1", "Restart"), ("agw-2", "Restart")]
+            assert sorted(controller.changes) == [("agw_1", "Restart"), ("agw_2", "Restart")]
             process.terminate()
             async with asyncio.timeout(DEADLINE):
                 assert await process.wait() == 0
-            assert sorted(controller.changes[2:]) == [("agw-1", "Forced"), ("agw-2", "Forced")]
+            assert sorted(controller.changes[2:]) == [("agw_1", "Forced"), ("agw_2", "Forced")]
         controller.close()
 
     on_loop(main)
@@ -97,7 +97,7 @@ def test_a_dead_worker_is_replaced(tmp_path: Path) -> None:
         async with running(settings_file(tmp_path, f"tcp:127.0.0.1:{controller.port}")) as (process, facts):
             os.kill(facts["workers"][0], signal.SIGKILL)
             await controller.until(lambda: len(controller.changes) == 2)
-            assert controller.changes[1] == ("agw-1", "Restart")
+            assert controller.changes[1] == ("agw_1", "Restart")
             process.terminate()
             await process.wait()
         controller.close()
@@ -110,7 +110,7 @@ def test_workers_do_not_survive_their_supervisor(tmp_path: Path) -> None:
         controller = Controller()
         async with running(settings_file(tmp_path, f"tcp:127.0.0.1:{controller.port}")) as (process, _):
             process.kill()
-            await controller.until(lambda: ("agw-1", "Forced") in controller.changes)
+            await controller.until(lambda: ("agw_1", "Forced") in controller.changes)
         controller.close()
 
     on_loop(main)
@@ -131,7 +131,7 @@ def test_lost_controller_is_found_again_and_media_flow_meanwhile(tmp_path: Path)
                 source_filter="address",
             )
             reply = await controller.request(
-                "agw-1", iq.add_pair(access, iq.StreamRequest("core", "TCP/MSRP", remote=remote))
+                "agw_1", iq.add_pair(access, iq.StreamRequest("core", "TCP/MSRP", remote=remote))
             )
             added = iq.read_add_reply(reply.actions[0].commands[0])
             ue = TlsPeer(await asyncio.to_thread(connect, added.port))
@@ -144,10 +144,10 @@ def test_lost_controller_is_found_again_and_media_flow_meanwhile(tmp_path: Path)
             await asyncio.to_thread(ue.send, b"without controller")
             assert await asyncio.to_thread(core.recv, 100) == b"without controller"
             again = Controller(port=port)
-            await again.until(lambda: again.changes == [("agw-1", "Disconnected")])
+            await again.until(lambda: again.changes == [("agw_1", "Disconnected")])
             await asyncio.to_thread(core.sendall, b"still here")
             assert await asyncio.to_thread(ue.recv) == b"still here"
-            reply = await again.request("agw-1", iq.add_pair(access, iq.StreamRequest("core", "TCP")))
+            reply = await again.request("agw_1", iq.add_pair(access, iq.StreamRequest("core", "TCP")))
             assert reply.actions[0].context > 1
             ue.close()
             core.close()
@@ -259,7 +259,7 @@ def test_messages_that_cannot_be_read_are_answered_and_the_association_stays(tmp
     async def main() -> None:
         controller = Controller()
         async with running(settings_file(tmp_path, f"tcp:127.0.0.1:{controller.port}")) as (process, _):
-            link = controller.gateways["agw-1"]
+            link = controller.gateways["agw_1"]
             for text, code in (
                 (b"MEGACO/1 mgc Transaction = 900 { Context = rubbish", 0),
                 (b"rubbish", 400),
@@ -270,7 +270,7 @@ def test_messages_that_cannot_be_read_are_answered_and_the_association_stays(tmp
                 await controller.until(lambda: controller.errors)
                 assert code in (0, controller.errors[0])
             audit = Action(0, (Command("AuditValue", "ROOT", audit=Audit(("Packages",))),))
-            reply = await controller.request("agw-1", audit)
+            reply = await controller.request("agw_1", audit)
             assert reply.actions[0].commands[0].packages
             process.terminate()
             await process.wait()

@@ -171,11 +171,25 @@ class MediaControl:
         self._record.log("warning", "connection from another address than signalled", leg, peer=address_text(leg.peer))
         self._record.trace(leg, "tcp", what="refused", peer=address_text(leg.peer))
         self._emit(orders.Drop(leg.id))
+        self._await_another(leg)
+
+    def _await_another(self, leg: Leg) -> None:
+        """The connection of a leg is gone and was nobody's: listen again."""
         leg.tcp = Tcp.WAITING
         leg.forget_connection()
         if not any(each.tcp is Tcp.UP for each in leg.context.legs):
             self._joining.end(leg.context.id)
         self._adjust_listening(leg)
+
+    def _was_nobody(self, leg: Leg) -> bool:
+        """A handshake failed that anybody may have begun, for the signalling has named no peer yet (flow step 12).
+
+        Then only that connection is over: a port scan while UE B rings must not end the call.
+        """
+        if not leg.incoming or leg.request.remote is not None or leg.context.failed or leg.releasing:
+            return False
+        self._await_another(leg)
+        return True
 
     # --- progress ---
 
@@ -295,9 +309,10 @@ class MediaControl:
             case orders.VerifyFailed():
                 self._on_verify_failed(leg, report, now)
             case orders.TlsFailed():
-                leg.tcp, leg.tls = Tcp.DOWN, Tls.FAILED
                 self._record.trace(leg, "tls", what="alert", text=report.text)
-                self._fail(leg, MediaFailure("tls-failed", report.text), now)
+                if not self._was_nobody(leg):
+                    leg.tcp, leg.tls = Tcp.DOWN, Tls.FAILED
+                    self._fail(leg, MediaFailure("tls-failed", report.text), now)
             case orders.HalfClosed():
                 self._record.trace(leg, "tcp", what="half-closed", peer=address_text(leg.peer))
             case orders.RelayEnded():
@@ -362,12 +377,14 @@ class MediaControl:
         self.advance(leg.context, now)
 
     def _on_verify_failed(self, leg: Leg, report: orders.VerifyFailed, now: float) -> None:
-        leg.tcp, leg.tls = Tcp.DOWN, Tls.FAILED
         name = report.hash.upper()
         expected = ", ".join(f"{name} {octets.hex(':').upper()}" for octets in report.expected)
         seen = f"{name} {report.seen.hex(':').upper()}" if report.seen else ""
         fields: dict[str, object] = {"hash": report.hash, "expected": expected, "seen": seen, "subject": report.subject}
         self._record.trace(leg, "verify", what=report.what, **fields)
+        if report.what == "missing" and self._was_nobody(leg):
+            return
+        leg.tcp, leg.tls = Tcp.DOWN, Tls.FAILED
         self._record.log("error", "the peer is not the one that was signalled", leg, what=report.what, **fields)
         self._fail(leg, MediaFailure("fingerprint-mismatch", report.text, expected, seen), now)
 

@@ -4,6 +4,7 @@ import heapq
 import ipaddress
 from collections import deque
 from collections.abc import Mapping
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -76,6 +77,7 @@ def network_of(text: str) -> tuple[str, int]:
     return str(network.network_address), network.prefixlen
 
 
+@lru_cache(maxsize=4096)
 def same_address(text: str) -> str:
     """The one spelling of an address, for comparison; text that is no address is returned as it is."""
     try:
@@ -154,10 +156,9 @@ class PortAllocator:
         settings = self._realms.get(realm)
         if settings is None:
             raise H248Error(449, f"IP realm cannot be {realm[:40]}")
-        version = 6 if family == "IP6" else 4
         for local in settings.addresses:
             advertised = settings.advertise.get(local, local)
-            if ipaddress.ip_address(local).version != version:
+            if (":" in local) != (family == "IP6"):
                 continue
             if address is not None and same_address(address) not in (same_address(local), same_address(advertised)):
                 continue

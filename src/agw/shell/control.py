@@ -40,6 +40,7 @@ class ControlLink:
             tls=_tls(settings) if endpoint.scheme == "tls" else None,
             server_name=settings.agw.server_name,
             insecure=settings.agw.insecure,
+            message_limit=self._limit,
         )
 
     def connect(self) -> None:

@@ -133,8 +133,7 @@ class Executor:
         family = socket.AF_INET6 if ":" in order.address else socket.AF_INET
         sock = None
         try:
-            sock = socket.socket(family, socket.SOCK_STREAM)
-            sock.setblocking(False)
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -150,7 +149,7 @@ class Executor:
         leg.listener = sock
         leg.phase = Phase.LISTENING
         self._loop.add_reader(sock.fileno(), self._acceptable, leg)
-        self._report(orders.Listening(leg.id, sock.getsockname()[1]))
+        self._report(orders.Listening(leg.id, order.port or sock.getsockname()[1]))
 
     def _set_filter(self, order: orders.SetFilter) -> None:
         leg = self._legs.get(order.leg)
@@ -201,6 +200,11 @@ class Executor:
     def _adopt(self, leg: LegState, sock: socket.socket) -> None:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._timers.keepalive:  # no TCP_USER_TIMEOUT: a receiver that takes its time is alive
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(self._timers.keepalive)))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(self._timers.keepalive / 4)))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
         leg.sock = sock
         leg.phase = Phase.CONNECTED
 
@@ -210,17 +214,21 @@ class Executor:
         leg = self._legs.setdefault(order.leg, LegState(order.leg))
         self._close_listener(leg)
         family = socket.AF_INET6 if ":" in order.remote_address else socket.AF_INET
-        try:
-            sock = socket.socket(family, socket.SOCK_STREAM)
-        except OSError as error:
-            self._report(orders.DialFailed(leg.id, error.strerror or str(error)))
-            return
-        self._adopt(leg, sock)
-        leg.phase = Phase.DIALLING
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        code = _connect(sock, (order.address, order.port), (order.remote_address, order.remote_port))
-        if code in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):  # a remainder of an older connection: any port will do
-            code = _connect(sock, (order.address, 0), (order.remote_address, order.remote_port))
+        code = 0
+        for port in (order.port, 0):  # a remainder of an older connection may hold our port: then any other will do
+            try:
+                sock = socket.socket(family, socket.SOCK_STREAM)
+            except OSError as error:
+                self._report(orders.DialFailed(leg.id, error.strerror or str(error)))
+                return
+            self._adopt(leg, sock)
+            leg.phase = Phase.DIALLING
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            code = _connect(sock, (order.address, port), (order.remote_address, order.remote_port))
+            if code not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+                break
+            if port:  # a socket that is bound cannot be bound anew
+                sock.close()
         if code == 0:
             self._dialled(leg)
         elif code == errno.EINPROGRESS:

@@ -6,6 +6,7 @@ one is answered. No privilege is needed (socket(7), SO_ATTACH_FILTER).
 """
 
 import ctypes
+import functools
 import ipaddress
 import socket
 import struct
@@ -69,11 +70,18 @@ def program(filter: SynFilter) -> list[_Instruction]:
     return [*resolved, (_RETURN, 0, 0, 0)]
 
 
-def attach(sock: socket.socket, filter: SynFilter) -> None:
-    """Put the filter on a socket, replacing one that is there. Raises OSError."""
+@functools.lru_cache(maxsize=1024)
+def _compiled(filter: SynFilter) -> tuple[bytes, object]:
+    """The argument of SO_ATTACH_FILTER, with the memory that it points to: both live as long as the entry."""
     code = b"".join(struct.pack("HBBI", *instruction) for instruction in program(filter))
     memory = ctypes.create_string_buffer(code, len(code))
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(code) // 8, ctypes.addressof(memory)))
+    return struct.pack("HP", len(code) // 8, ctypes.addressof(memory)), memory
+
+
+def attach(sock: socket.socket, filter: SynFilter) -> None:
+    """Put the filter on a socket, replacing one that is there. Raises OSError."""
+    argument, _memory = _compiled(filter)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, argument)
 
 
 def detach(sock: socket.socket) -> None:

@@ -30,7 +30,7 @@ class Worker:
     """Wires one engine to its surroundings. Create it inside the running loop."""
 
     def __init__(self, settings: Settings, number: int, workers: int) -> None:
-        self.mid = f"{settings.agw.mid}-{number + 1}"
+        self.mid = settings.agw.worker_mid(number)
         self.served = asyncio.Event()
         """Set when the controller has accepted this gateway for the first time."""
         self.gone = asyncio.Event()

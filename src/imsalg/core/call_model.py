@@ -87,6 +87,8 @@ Input = (
 class Stage(Enum):
     """Stages of a call."""
 
+    __hash__ = object.__hash__  # rows are looked up by it; members are single, and Enum's own hash is not C code
+
     IDLE = auto()
     RESERVING = auto()
     """An offer is held until the gateway has reserved its new lines."""

@@ -22,7 +22,7 @@ from imsalg.core.gateway_model import (
     message_id,
 )
 from imsalg.core.gateway_trace import lines_of
-from imsalg.core.media_events import CloseGateway, Log, MediaCommand, ToGateway, Trace
+from imsalg.core.media_events import BadFromGateway, CloseGateway, Log, MediaCommand, ToGateway, Trace
 from imsalg.media_settings import MediaSettings
 from imswire.base import LimitExceeded
 from imswire.h248 import iq
@@ -33,7 +33,6 @@ from imswire.h248.model import (
     Action,
     Audit,
     Command,
-    ErrorDescriptor,
     Message,
     ServiceChange,
     TransactionReply,
@@ -154,17 +153,23 @@ class Gateways:
             self._log("warning", "media gateway away", gateway, reason=reason)
         self._run(link, link.layer.reset(), now)
 
-    def bad(self, number: int, code: int, text: str) -> None:
-        """Unreadable bytes: answer with an error for the message, and close a link on which they do not end."""
-        link = self.links.get(number)
+    def bad(self, event: BadFromGateway) -> None:
+        """Unreadable bytes: answer with an error for the transaction at fault, or for the message when none is known
+        (RFC 3525 8.2.2), and close a link on which they do not end."""
+        link = self.links.get(event.link)
         if link is None:
             return
         link.bad += 1
-        self._emit(Log("warning", "unreadable H.248 message", {"peer": link.peer, "code": code, "text": text}))
+        fields = {"peer": link.peer, "code": event.code, "text": event.text}
+        self._emit(Log("warning", "unreadable H.248 message", dict(fields)))
         if link.bad > BAD_MESSAGES:
-            self._emit(CloseGateway(number, "unreadable H.248 messages"))
-            return
-        self._send(link, Message(self._mid, error=ErrorDescriptor(code, text)))
+            self._emit(CloseGateway(event.link, "unreadable H.248 messages"))
+        elif event.answerable:
+            fault = error(event.code, event.text)
+            if event.transaction is None:
+                self._send(link, Message(self._mid, error=fault))
+            else:
+                self._send(link, Message(self._mid, (TransactionReply(event.transaction, error=fault),)))
 
     def message(self, number: int, message: Message, now: float) -> None:
         """One message from a gateway."""

@@ -88,8 +88,8 @@ class MediaHalf:
                 self.gateways.down(link, reason, now)
             case FromGateway(link, message):
                 self.gateways.message(link, message, now)
-            case BadFromGateway(link, code, text):
-                self.gateways.bad(link, code, text)
+            case BadFromGateway():
+                self.gateways.bad(event)
         return self._flush()
 
     def expire(self, now: float) -> list[MediaCommand]:

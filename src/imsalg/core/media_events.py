@@ -129,11 +129,17 @@ class FromGateway(Struct, frozen=True):
 
 
 class BadFromGateway(Struct, frozen=True):
-    """Bytes that did not parse; ``code`` and ``text`` are the H.248 error descriptor to answer with."""
+    """Bytes that did not parse; ``code`` and ``text`` make the H.248 error descriptor to answer with.
+
+    ``transaction`` is the transaction request at fault, None for the message as a whole (RFC 3525 8.2.2).
+    ``answerable`` is False where an answer could loop: the fault is inside a reply.
+    """
 
     link: int
     code: int
     text: str
+    transaction: int | None = None
+    answerable: bool = True
 
 
 MediaEvent = (

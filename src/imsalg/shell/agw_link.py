@@ -53,18 +53,28 @@ class GatewayDoor:
     def _message(self, link: int, payload: bytes) -> None:
         try:
             message = parse(payload)
+        except H248Error as error:
+            self.bad_messages += 1
+            if error.parsed is not None and error.parsed.transactions:  # they are independent (RFC 3525 8.3)
+                self._post(FromGateway(link, error.parsed))
+            self._post(BadFromGateway(link, error.code, error.hint, error.transaction_id, error.answerable))
+            return
         except ProtocolError as error:
             self.bad_messages += 1
-            code = error.code if isinstance(error, H248Error) else SYNTAX_ERROR
-            log.info("bad H.248 message", link=link, code=code, error=str(error))
-            self._post(BadFromGateway(link, code, error.hint or error.reason))
+            self._post(BadFromGateway(link, SYNTAX_ERROR, error.hint or error.reason))
             return
         self._post(FromGateway(link, message))
 
     def send(self, command: ToGateway) -> None:
-        """Write one message; a link that cannot take it any more reports its end by itself."""
-        if not self._server.send(command.link, write(command.message, pretty=self._pretty)):
-            log.info("H.248 message not sent", link=command.link)
+        """Write one message; a link that cannot take it any more reports its end by itself.
+
+        One that the grammar or the transport cannot carry is a bug and is logged; its transaction runs out of time.
+        """
+        try:
+            if not self._server.send(command.link, write(command.message, pretty=self._pretty)):
+                log.info("H.248 message not sent", link=command.link)
+        except ProtocolError as error:
+            log.error("H.248 message cannot be written", error=str(error), message=repr(command.message)[:400])
 
     def close_link(self, link: int, reason: str) -> None:
         """End one link."""

@@ -244,7 +244,7 @@ class ChatSession:
                 case SessionFailed():
                     # The connection knows better why it ended than the session that lost it.
                     known = self.link is not None and self.link.closed.done()
-                    self._fail(self.link.closed.result() if self.link is not None and known else event.reason)
+                    self._fail(self.link.closed.result() if self.link is not None and known else _told(event))
                 case _:
                     pass
         if events and self.link is not None:
@@ -252,7 +252,8 @@ class ChatSession:
 
     def _machine(self) -> MsrpSession:
         if self._session is None or self.closed.done():
-            raise ChatError("the session is over")
+            why = f": {self.closed.result()}" if self.closed.done() else ""
+            raise ChatError(f"the session is over{why}")
         return self._session
 
     async def _outcome(self, message_id: str, *, reported: bool, deadline: float) -> None:
@@ -298,6 +299,10 @@ class ChatSession:
         self._arriving.clear()
         if not self.closed.done():
             self.closed.set_result(reason)
+
+
+def _told(failure: SessionFailed) -> str:
+    return f"{failure.status} {failure.reason}" if failure.status else failure.reason
 
 
 def _reader(

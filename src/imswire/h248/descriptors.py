@@ -119,7 +119,34 @@ def _stream_part(c: Cursor, parts: dict[str, Any]) -> None:
     parts[name] = value
 
 
+_controls: Final[dict[tuple[str, ...], LocalControl]] = {}
+_REMEMBERED: Final = 256
+
+
 def _control(c: Cursor) -> LocalControl:
+    """``{ ... }`` of a LocalControl descriptor.
+
+    It says what a realm is like, not what a call is like: the same tokens come with every call and are read once.
+    """
+    start, tokens = c.at, c.tokens
+    try:
+        end = tokens.index("}", start) + 1
+    except ValueError:
+        return _read_control(c)
+    key = tuple(tokens[start:end])
+    known = _controls.get(key)
+    if known is not None:
+        c.at = end
+        return known
+    control = _read_control(c)
+    if c.at == end:  # not where a brace inside came first
+        if len(_controls) >= _REMEMBERED:
+            _controls.clear()
+        _controls[key] = control
+    return control
+
+
+def _read_control(c: Cursor) -> LocalControl:
     c.take("{")
     mode: str | None = None
     reserve: dict[str, bool] = {}

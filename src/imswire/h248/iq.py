@@ -6,6 +6,8 @@ requests and builds replies and Notify. One e2ae m-line is one context of two te
 one transaction carries an SDP offer (one ``Context = $`` action per m-line) and one its answer.
 """
 
+from collections.abc import Mapping
+
 from imswire.h248 import packages
 from imswire.h248.body import SETUPS, Body, Fingerprint, fingerprint_text, read_body, write_body
 from imswire.h248.errors import H248Error
@@ -215,7 +217,7 @@ def to_modify(termination: str, change: StreamChange) -> Command:
 def read_modify(command: Command, request: StreamRequest) -> StreamChange:
     """What a Modify changes on a termination that was added as ``request``; raises :class:`H248Error` 44x."""
     stream = stream_of(command)
-    values: dict[str, str] = {}
+    values: Mapping[str, str] = {}
     setup = remote = mode = session = None
     if stream is not None:
         values = read_properties(stream.control)

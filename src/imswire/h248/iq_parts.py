@@ -2,6 +2,9 @@
 
 import ipaddress
 import re
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -135,13 +138,13 @@ def _ports(first: int, last: int) -> tuple[int, int]:
     return first, last
 
 
-def read_mask(values: dict[str, str]) -> str | None:
+def read_mask(values: Mapping[str, str]) -> str | None:
     """The network that may connect, in its usual spelling; raises :class:`H248Error` 449."""
     text = values.get(packages.SOURCE_ADDRESS_MASK)
     return None if text is None else _network(text)
 
 
-def read_ports(values: dict[str, str]) -> tuple[int, int] | None:
+def read_ports(values: Mapping[str, str]) -> tuple[int, int] | None:
     """First and last port that may connect; raises :class:`H248Error` 449."""
     text = values.get(packages.SOURCE_PORT_RANGE)
     if text is None:
@@ -152,7 +155,7 @@ def read_ports(values: dict[str, str]) -> tuple[int, int] | None:
     return _ports(int(parts[0]), int(parts[1]))
 
 
-def read_flag(values: dict[str, str], name: str) -> bool | None:
+def read_flag(values: Mapping[str, str], name: str) -> bool | None:
     """A boolean property, None when it is not there."""
     value = values.get(name)
     return None if value is None else value == "on"
@@ -185,22 +188,28 @@ def read_session(path: str | None, proto: str) -> str | None:
     return session
 
 
-def read_properties(control: LocalControl | None) -> dict[str, str]:
+def read_properties(control: LocalControl | None) -> Mapping[str, str]:
     """Property values of the profile by the constants' names; strings keep their case, other values are lower case."""
+    return _NONE if control is None else _properties(control.properties)
+
+
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+@lru_cache(maxsize=256)
+def _properties(properties: tuple[Parameter, ...]) -> Mapping[str, str]:
     values: dict[str, str] = {}
-    if control is None:
-        return values
-    for parameter in control.properties:
+    for parameter in properties:
         item = packages.check_property(parameter)
         name = packages.canonical(parameter.name)
         if name in values:
             raise H248Error(456, parameter.name)
         value = str(parameter.value)
         values[name] = value if item.type is packages.Type.STRING else value.lower()
-    return values
+    return MappingProxyType(values)
 
 
-def read_filter(values: dict[str, str]) -> str | None:
+def read_filter(values: Mapping[str, str]) -> str | None:
     address, port = values.get(packages.SOURCE_ADDRESS_FILTER), values.get(packages.SOURCE_PORT_FILTER)
     if address is None and port is None:
         return None

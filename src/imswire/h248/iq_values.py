@@ -1,8 +1,9 @@
 """What a stream is asked to be, how that changes, and what the IMS-AGW chose: the values that commands carry."""
 
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from imswire.h248.body import Fingerprint
 from imswire.h248.iq_parts import RemoteSpec
@@ -96,7 +97,7 @@ class StreamChange(Struct, frozen=True):
 
     def applied(self, request: StreamRequest) -> StreamRequest:
         """``request`` as it stands after this change: the state the AGW keeps per stream."""
-        kept = {name: getattr(request, name) for name in request.__struct_fields__}
+        kept: dict[str, Any] = {}
         turned = request.setup is not None and self.setup not in (None, request.setup)
         changed = request.tls_role is not None and self.tls_role not in (None, request.tls_role)
         if turned or changed or self.reconnect:
@@ -109,7 +110,7 @@ class StreamChange(Struct, frozen=True):
             kept["notify"] = self.notify
             kept["inactivity"] = self.inactivity
             kept["request_id"] = self.request_id
-        return StreamRequest(**kept)
+        return replace(request, **kept) if kept else request
 
 
 class AddResult(Struct, frozen=True):

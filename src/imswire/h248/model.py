@@ -257,7 +257,7 @@ class Message(Struct, frozen=True):
     """``MEGACO/version mId body``: either an error for the whole message or a list of transactions.
 
     ``authentication`` is the text of an authentication header after its ``=`` (RFC 3525 10.2), not verified here.
-    ``mid`` is the text of the mId as written: ``[127.0.0.1]:2944``, ``<example.net>:2944``, ``agw-1`` (device name).
+    ``mid`` is the text of the mId as written: ``[127.0.0.1]:2944``, ``<example.net>:2944``, ``agw_1`` (device name).
     """
 
     mid: str

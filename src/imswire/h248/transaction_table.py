@@ -7,6 +7,9 @@ from typing import Final
 class Out(Enum):
     """States of a request that we sent."""
 
+    # Rows are looked up by these for every message; members are single, and Enum's own hash is not C code.
+    __hash__ = object.__hash__
+
     WAITING = auto()
     PROCEEDING = auto()
     DONE = auto()
@@ -14,6 +17,8 @@ class Out(Enum):
 
 class In(Enum):
     """States of a request that we received."""
+
+    __hash__ = object.__hash__  # as above
 
     EXECUTING = auto()
     REPLIED = auto()
@@ -23,6 +28,8 @@ class In(Enum):
 
 class On(Enum):
     """What can happen to a transaction."""
+
+    __hash__ = object.__hash__  # as above
 
     REPLY = auto()
     PENDING = auto()

@@ -5,6 +5,7 @@ Nothing is truncated, dropped or repaired: what the grammar cannot carry raises 
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, Final, NoReturn
 
 from imswire.base import ProtocolError
@@ -38,6 +39,7 @@ from imswire.h248.tokens import TOKENS
 
 _WORD: Final = re.compile(rf"[{SAFE}]+")
 _CONTEXTS: Final = {NULL_CONTEXT: "-", CHOOSE_CONTEXT: "$", ALL_CONTEXTS: "*"}
+_REMEMBERED: Final = 256
 _LISTINGS: Final = {"and": ("[", ",", "]"), "or": ("{", ",", "}"), "range": ("[", ":", "]")}
 
 
@@ -48,13 +50,14 @@ def write(message: Message, *, pretty: bool = False, compact_tokens: bool | None
     Raises :class:`ProtocolError` ``h248.unwritable`` for what the grammar cannot carry.
     """
     short = not pretty if compact_tokens is None else compact_tokens
-    return _Writer(pretty, short).message(message).encode("utf-8", "surrogateescape")
+    return _writer(pretty, short).message(message).encode("utf-8", "surrogateescape")
 
 
 def _refuse(what: str) -> NoReturn:
     raise ProtocolError("h248.unwritable", what)
 
 
+@lru_cache(maxsize=1024)  # names of packages, properties and terminations come again and again
 def _word(text: str) -> str:
     if not _WORD.fullmatch(text):
         _refuse(f"{text[:40]!r} is not made of SafeChars")
@@ -78,6 +81,7 @@ def _value(text: str, string: bool) -> str:
     return text if not string and _WORD.fullmatch(text) else _quote(text)
 
 
+@lru_cache(maxsize=64)
 def _mid(text: str) -> str:
     if not MID.fullmatch(text):
         _refuse(f"{text[:80]!r} is no mId")
@@ -87,10 +91,12 @@ def _mid(text: str) -> str:
 class _Writer:
     """One style of writing. Methods return the text of an element; ``depth`` is its indentation."""
 
-    __slots__ = ("_equal", "_pretty", "_token")
+    __slots__ = ("_controls", "_equal", "_pretty", "_token")
 
     def __init__(self, pretty: bool, short: bool) -> None:
         self._pretty = pretty
+        # Local control says what a realm is like, not what a call is like: few texts, each written many times.
+        self._controls: dict[tuple[LocalControl, int], str] = {}
         self._equal = " = " if pretty else "="
         self._token: Callable[[str], str] = TOKENS.__getitem__ if short else str
 
@@ -231,7 +237,13 @@ class _Writer:
     def _stream(self, stream: Stream, depth: int) -> list[str]:
         items = []
         if stream.control is not None:
-            items.append(self._control(stream.control, depth))
+            key = stream.control, depth
+            control = self._controls.get(key)
+            if control is None:
+                if len(self._controls) >= _REMEMBERED:
+                    self._controls.clear()
+                control = self._controls[key] = self._control(stream.control, depth)
+            items.append(control)
         if stream.local is not None:
             items.append(self._octets("Local", stream.local, depth))
         if stream.remote is not None:
@@ -332,6 +344,11 @@ class _Writer:
         if not items:
             _refuse("a Services descriptor without content")
         return self._group(self._token("Services"), items, 3)
+
+
+@lru_cache(maxsize=4)
+def _writer(pretty: bool, short: bool) -> _Writer:
+    return _Writer(pretty, short)
 
 
 _CHANGES: Final[tuple[tuple[str, str, Callable[[Any], str]], ...]] = (

@@ -95,7 +95,8 @@ class MessageAccepted(Struct, frozen=True):
 
 
 class MessageFailed(Struct, frozen=True):
-    """A message was refused (``status``), or got no response (408), or its reader ended early (0)."""
+    """A message was refused (``status``, which may be that of the session), or got no response (408), or its reader
+    or the connection ended early (0)."""
 
     message_id: str
     status: int

@@ -274,11 +274,11 @@ class Sender:
                 transaction.message.waiting -= 1
                 self.abort(transaction.message.message_id, 408, "no response")
 
-    def drop_all(self, reason: str) -> None:
-        """The session is over: fail what was not accepted."""
+    def drop_all(self, reason: str, status: int = 0) -> None:
+        """The session is over: fail what was not accepted, with the status that ended it if there was one."""
         for message in list(self._known.values()):
             if not message.sent_all or message.waiting:
-                self.events.append(MessageFailed(message.message_id, 0, reason))
+                self.events.append(MessageFailed(message.message_id, status, reason))
         self._known.clear()
         self._queue.clear()
         self._cancelled.clear()

@@ -231,7 +231,7 @@ class MsrpSession:
             self._failed = True
             failure = next(event for event in sender.events if isinstance(event, SessionFailed))
             sender.events.remove(failure)
-            sender.drop_all(failure.reason)
+            sender.drop_all(failure.reason, failure.status)
             sender.events.extend(MessageAborted(message_id, failure.reason) for message_id in self._incoming)
             self._incoming.clear()
             sender.events.append(failure)

@@ -6,6 +6,7 @@ overridden by the media level (RFC 8122 5, RFC 4145 4); ``3ge2ae`` counts at med
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -37,6 +38,10 @@ class Fingerprint(Struct, frozen=True):
     @classmethod
     def parse(cls, value: str) -> "Fingerprint":
         """Read ``hash-func SP hex``, letters in any case; raises ``sdp.fingerprint``."""
+        return _fingerprint(value)
+
+    @classmethod
+    def _parse(cls, value: str) -> "Fingerprint":
         match = _FINGERPRINT.fullmatch(value)
         if match is None:
             raise ProtocolError("sdp.fingerprint", f"hash function and hex pairs expected: {value[:80]!r}")
@@ -49,6 +54,10 @@ class Fingerprint(Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.hash.upper()} {self.octets.hex(':').upper()}"
+
+
+# The planning of a line, its reservation and its answer each ask for the same fingerprints.
+_fingerprint = lru_cache(maxsize=256)(Fingerprint._parse)
 
 
 def fingerprints(session: SessionDescription, media: Media) -> tuple[Fingerprint, ...]:

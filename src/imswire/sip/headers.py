@@ -145,7 +145,7 @@ class Headers:
         return len(self._keys)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and canonical(name) in self._keys
+        return isinstance(name, str) and (_cache.get(name) or canonical(name)) in self._keys
 
     def __eq__(self, other: object) -> bool:
         return self._lines == other._lines if isinstance(other, Headers) else NotImplemented
@@ -167,8 +167,8 @@ class Headers:
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """The whole value of the first line of that name."""
-        key = canonical(name)
-        return self._values[self._keys.index(key)] if key in self._keys else default
+        key, keys = _cache.get(name) or canonical(name), self._keys
+        return self._values[keys.index(key)] if key in keys else default
 
     def get_all(self, name: str) -> list[str]:
         """The values of all lines of that name, one entry per line."""

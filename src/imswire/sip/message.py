@@ -239,7 +239,8 @@ class Request(_Message):
 
         Via, From, To, Call-ID and CSeq are copied line by line; Timestamp into a 100; Record-Route into 101..299 of
         methods that can make a dialog (12.1.1). Above 100 a To without tag gets ``to_tag`` or, when that is None, one
-        derived from the request, the same each time (8.2.7). Raises ProtocolError when a mandatory header is missing.
+        derived from the request, the same each time (8.2.7). A broken request is answered with what it has of them
+        (RFC 4475 3.3.1); ProtocolError is raised where there is no Via, which says where to.
         """
         wanted = _REPLY
         if status == 100:
@@ -247,19 +248,17 @@ class Request(_Message):
         elif status < 300 and self.method in DIALOG_METHODS:
             wanted = _REPLY_DIALOG
         answer = self.headers.only(wanted)
-        missing = _REPLY.difference(answer.keys)
-        if missing:
-            raise ProtocolError("sip.missing", f"no response can be made without {', '.join(sorted(missing))}")
-        if status > 100 and self.to.tag is None:
-            answer.set("To", f"{answer.get('to')};tag={to_tag or self._derived_tag()}")
+        if "via" not in answer:
+            raise ProtocolError("sip.missing", "no response can be made without Via")
+        if status > 100 and (to := answer.get("to")) is not None and self.to.tag is None:
+            answer.set("To", f"{to};tag={to_tag or self._derived_tag()}")
         for name, value in headers:
             answer.add(name, value)
         return Response(status, REASONS.get(status, "Unknown") if reason is None else reason, answer, body)
 
     def _derived_tag(self) -> str:
-        seed = "\n".join(
-            (self.headers.first_value("via") or "", self.need("call-id"), self.need("from"), self.need("cseq"))
-        )
+        named = (self.headers.get(name) or "" for name in ("call-id", "from", "cseq"))
+        seed = "\n".join((self.headers.first_value("via") or "", *named))
         return blake2s(seed.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 

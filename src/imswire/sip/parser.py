@@ -12,18 +12,12 @@ from imswire.sip.values import CSeq, NameAddr, Via
 _TOKEN = r"[A-Za-z0-9.!%*_+`'~-]+"
 # ASCII only: without that flag IGNORECASE lets letters of other scripts pass for Latin ones.
 _REQUEST_LINE = re.compile(rf"({_TOKEN}) ([a-z][a-z0-9+.-]*:[!#-;=?-~]+) SIP/2\.0", re.IGNORECASE | re.ASCII)
+_METHOD = re.compile(_TOKEN)
 _STATUS_LINE = re.compile(r"SIP/2\.0 ([1-6][0-9]{2})(?: (.*))?", re.IGNORECASE | re.ASCII)
 _OTHER_VERSION = re.compile(r"\S+ \S+ SIP/(?!2\.0$)[0-9]+\.[0-9]+", re.IGNORECASE | re.ASCII)
 _HEADER_NAME = re.compile(rf"({_TOKEN})[ \t]*")
 _FOLD = re.compile(r"[ \t]*\r\n[ \t]+")
 _CONTENT_LENGTH = re.compile(rb"\r\n(?:content-length|l)[ \t]*:((?:[^\r\n]|\r\n[ \t])*)", re.IGNORECASE)
-
-_USUAL_VIA = re.compile(
-    r"SIP/2\.0/[A-Z]+ (?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,4})?(?:;[a-z]+(?:=[^\s;,=\"<>]+)?)*"
-)
-_USUAL_NAME_ADDR = re.compile(
-    r"(?:\"[^\"\\]*\" ?|[A-Za-z0-9]+ )?<[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"]+>(?:;[a-z]+(?:=[^\s;,=\"<>]+)?)*"
-)
 
 # Header fields that a message has at most once (RFC 3261 20, 7.3.1); Content-Length is counted apart.
 _SINGLE = frozenset({"from", "to", "call-id", "cseq", "max-forwards"})
@@ -49,8 +43,8 @@ class BadMessage(ProtocolError):
     """A message that cannot be taken.
 
     ``status`` is the SIP response that fits (400, 413, 414, 505, 513). ``message`` is what could be saved of a request,
-    enough for ``message.reply(status)``: method, Via, From, To, Call-ID and CSeq; None where no answer can or may be
-    sent (responses, ACK, no usable Via).
+    enough for ``message.reply(status)``: method, Via, and of From, To, Call-ID and CSeq those that are there; None
+    where no answer can or may be sent (responses, ACK, no usable Via).
     """
 
     def __init__(
@@ -145,16 +139,15 @@ def _key(name: str, colon: str) -> str:
 
 def _content_length(headers: Headers, available: int) -> int:
     """The length of the body: Content-Length when given, else all that is there (RFC 3261 18.3)."""
-    if "content-length" not in headers:
+    text = headers.get("content-length")
+    if text is None:
         return available
-    given = headers.get_all("content-length")
-    numbers = set(given)
-    if len(numbers) > 1:
+    repeated = headers.count("content-length") > 1
+    if repeated and len(set(headers.get_all("content-length"))) > 1:
         raise BadMessage("sip.content-length", "two Content-Lengths that differ")
-    text = given[0]
     if not (text.isascii() and text.isdigit() and len(text) <= 10):
         raise BadMessage("sip.content-length", f"Content-Length is {text[:40]!r}")
-    if len(given) > 1:
+    if repeated:
         headers.set("Content-Length", text)
     length = int(text)
     if length > available:
@@ -190,16 +183,13 @@ def _finish(start: str, headers: Headers, body: bytes, limits: Limits) -> Reques
 def _check_core(message: Request | Response) -> None:
     """Top Via, From, To, Call-ID and CSeq are read by everybody: bad ones are refused at the door.
 
-    The usual shapes are recognised by one regular expression each; only the others are parsed in full.
+    The views remember what they read, so that those who ask later, and the next messages of the dialog, get it free.
     """
     headers = message.headers
     via, sender, to, call_id, cseq = headers.firsts(_MANDATORY)
-    if _USUAL_VIA.fullmatch(via) is None:
-        Via.parse(headers.first_value("via") or "")
-    if _USUAL_NAME_ADDR.fullmatch(sender) is None:
-        NameAddr.parse(sender)
-    if _USUAL_NAME_ADDR.fullmatch(to) is None:
-        NameAddr.parse(to)
+    Via.parse(headers.first_value("via") or "" if "," in via else via)
+    NameAddr.parse(sender)
+    NameAddr.parse(to)
     method = CSeq.parse(cseq).method
     if isinstance(message, Request) and method != message.method:
         raise BadMessage("sip.cseq", f"CSeq method {method} in a {message.method} request")
@@ -208,8 +198,9 @@ def _check_core(message: Request | Response) -> None:
 
 
 def _check_repeats(headers: Headers, limits: Limits) -> None:
+    keys = headers.keys
     for name in _SINGLE:
-        if headers.count(name) > 1:
+        if keys.count(name) > 1:
             raise BadMessage("sip.repeated", f"{name} stands in more than one line")
     _check_vias(headers, limits)
 
@@ -227,7 +218,11 @@ def _bad_start_line(start: str) -> BadMessage:
 
 
 def _salvage(lines: list[str]) -> Request | None:
-    """What is needed to answer a broken request, or None. A response or an ACK is never answered."""
+    """What is needed to answer a broken request, or None. A response or an ACK is never answered.
+
+    A Via is enough, for it says where to; what else there is of the fields that a response copies has to be readable
+    (RFC 3261 16.3: a request that fails the checks is answered; RFC 4475 3.3.1).
+    """
     start = lines[0]
     if start[:4].upper() == "SIP/":
         return None
@@ -243,15 +238,18 @@ def _salvage(lines: list[str]) -> Request | None:
                 continue
             seen.add(key)
             headers.add(name.rstrip(), value.strip())
-        if len(seen) < len(_MANDATORY):
+        Via.parse(headers.first_value("via") or "")
+        for key in seen & {"from", "to"}:
+            NameAddr.parse(headers.get(key) or "")
+        if not (call_id := headers.get("call-id", "unknown")) or " " in call_id:
             return None
-        method = CSeq.parse(headers.get("cseq") or "").method
-        request = Request(method, start.split(" ")[1] if start.count(" ") == 2 else "sip:invalid", headers)
-        _check_core(request)
+        named = start.partition(" ")[0]
+        method = CSeq.parse(headers.get("cseq") or "").method if "cseq" in seen else named
     except ProtocolError:
         return None
-    named = start.partition(" ")[0]
-    return None if "ACK" in (method, named) else request
+    if "ACK" in (method, named) or _METHOD.fullmatch(method) is None:
+        return None
+    return Request(method, start.split(" ")[1] if start.count(" ") == 2 else "sip:invalid", headers)
 
 
 class Ping(Enum):

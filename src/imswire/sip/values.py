@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -90,6 +91,10 @@ class NameAddr(Struct, frozen=True):
     @classmethod
     def parse(cls, text: str) -> "NameAddr":
         """Read one value; raises ProtocolError ``sip.name-addr`` or ``sip.params``."""
+        return _name_addr(text)
+
+    @classmethod
+    def _parse(cls, text: str) -> "NameAddr":
         text = text.strip()
         start = 0
         if text[:1] == '"':
@@ -165,6 +170,10 @@ class Via(Struct, frozen=True):
     @classmethod
     def parse(cls, text: str) -> "Via":
         """Read one value; raises ProtocolError ``sip.via``."""
+        return _via(text)
+
+    @classmethod
+    def _parse(cls, text: str) -> "Via":
         match = _VIA.fullmatch(text)
         if match is None:
             raise ProtocolError("sip.via", f"not a Via: {text[:120]!r}")
@@ -231,6 +240,10 @@ class CSeq(Struct, frozen=True):
     @classmethod
     def parse(cls, text: str) -> "CSeq":
         """Read a CSeq; raises ProtocolError ``sip.cseq``, also for a number beyond 32 bits."""
+        return _cseq(text)
+
+    @classmethod
+    def _parse(cls, text: str) -> "CSeq":
         match = _CSEQ.fullmatch(text)
         if match is None or (number := int(match.group(1))) > MAX_CSEQ:
             raise ProtocolError("sip.cseq", f"not a CSeq: {text[:80]!r}")
@@ -272,6 +285,13 @@ class SecMechanism(Struct, frozen=True):
         """The value of a parameter without quotes; "" for a flag, None when absent."""
         value = find_param(self.params, name)
         return unquote(value) if value else value
+
+
+# The same text is read several times while a message is handled, and again in the other messages of its dialog. The
+# values are frozen; the parser bounds the length of the texts.
+_name_addr = lru_cache(maxsize=512)(NameAddr._parse)
+_via = lru_cache(maxsize=512)(Via._parse)
+_cseq = lru_cache(maxsize=512)(CSeq._parse)
 
 
 def parse_sec_mechanisms(values: Iterable[str]) -> tuple[SecMechanism, ...]:

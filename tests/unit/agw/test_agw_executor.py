@@ -189,6 +189,36 @@ def test_dial_comes_from_the_leg_s_own_port() -> None:
     on_loop(main)
 
 
+def test_dial_takes_another_port_while_the_old_connection_is_still_known() -> None:
+    """The pair of addresses is taken (TIME_WAIT of an older session, say): bound, but connect is refused locally."""
+
+    async def main() -> None:
+        async with rig() as r:
+            with listener() as server:
+                remote = server.getsockname()[1]
+                port = r.listen(1)
+                r(orders.Dial(1, "127.0.0.1", port, "127.0.0.1", remote))
+                await r.wait(orders.Connected, 1)
+                r(orders.Dial(2, "127.0.0.1", port, "127.0.0.1", remote))
+                assert not r.seen(orders.DialFailed, 2)
+                assert (await r.wait(orders.Connected, 2)).local_port != port
+
+    on_loop(main)
+
+
+def test_a_vanished_peer_is_looked_for() -> None:
+    async def main() -> None:
+        async with rig() as r:
+            with listener() as server:
+                r(orders.Dial(1, "127.0.0.1", 0, "127.0.0.1", server.getsockname()[1]))
+                await r.wait(orders.Connected, 1)
+                sock = r.executor._legs[1].sock
+                assert sock is not None
+                assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+    on_loop(main)
+
+
 def test_refused_dial() -> None:
     async def main() -> None:
         async with rig() as r:

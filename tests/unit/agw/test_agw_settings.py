@@ -33,6 +33,8 @@ def test_what_is_printed_can_be_read_again(tmp_path: Path) -> None:
         ({"agw": {"controller": "127.0.0.1"}}, "expected"),
         ({"agw": {"controller": "tls:192.0.2.1:2944"}}, "needs 'certificate'"),
         ({"agw": {"mid": "a b"}}, "'mid'"),
+        ({"agw": {"mid": "agw-1"}}, "'mid'"),
+        ({"agw": {"mid": "<-agw>"}}, "'mid'"),
         ({"realm": {}}, "at least one"),
         ({"realm": {"access": {"ports": "900-1000"}}}, "1024"),
         ({"realm": {"access": {"ports": "x"}}}, "first-last"),
@@ -95,3 +97,10 @@ def test_relay_matrix_is_total_over_kinds_for_its_modes(one: bool, other: bool) 
     assert plan.relay_of("merge", one, other)
     with pytest.raises(H248Error):
         plan.relay_of("relay", one, other)
+
+
+@pytest.mark.parametrize(
+    "mid, name", [("agw", "agw_2"), ("<agw.example.net>", "<agw-2.example.net>"), ("<agw>", "<agw-2>")]
+)
+def test_workers_have_names_that_the_grammar_allows(mid: str, name: str) -> None:
+    assert load({"agw": {"mid": mid}}, Settings).agw.worker_mid(1) == name

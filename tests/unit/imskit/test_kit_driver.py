@@ -222,6 +222,14 @@ def test_system_ids_differ_and_have_the_cookie() -> None:
     assert 0 <= ids.number(8) < 256
 
 
+def test_system_ids_have_the_length_asked_for_and_never_overlap() -> None:
+    ids = SystemIds()
+    tokens = [ids.token(octets) for octets in (9, 16, 32, 5000, 4) * 60]
+    assert [len(token) for token in tokens] == [18, 32, 64, 10_000, 8] * 60
+    text = ids.token(4000)
+    assert len({token[:8] for token in tokens} | {text[:8]}) == len(tokens) + 1
+
+
 def test_seeded_ids_repeat_exactly() -> None:
     first, second = SeededIds("x"), SeededIds("x")
     made = [first.branch(), first.tag(), first.token(4), first.number()]

@@ -164,6 +164,31 @@ async def test_what_is_not_tpkt_ends_the_link() -> None:
 
 
 @on_loop
+async def test_a_packet_above_the_limit_ends_either_end_by_its_header() -> None:
+    a, b = Side(), Side()
+    server = server_at(b, "tcp:127.0.0.1:0", message_limit=1_000)
+    client = client_at(a, "tcp", server.address)
+    link = client.connect()
+    await a.expect("up")
+    assert client.send(link, bytes(1_000))
+    assert client.send(link, bytes(1_001))
+    await b.expect("up")
+    await b.expect("message")
+    _, reason = await b.expect("down")
+    assert "tpkt.oversize" in reason
+    server.close()
+    await a.expect("down")
+
+    listening = await asyncio.start_server(lambda _, writer: writer.write(b"\x03\0\x10\0"), LOCAL, 0)
+    limited = client_at(a, "tcp", listening.sockets[0].getsockname(), message_limit=1_000)
+    limited.connect()
+    await a.expect("up")
+    _, reason = await a.expect("down")
+    assert "tpkt.oversize" in reason
+    listening.close()
+
+
+@on_loop
 async def test_an_oversized_message_is_refused_not_truncated() -> None:
     a, b = Side(), Side()
     server = server_at(b, "tcp:127.0.0.1:0")

@@ -226,7 +226,9 @@ def test_no_certificate_is_missing(der: bytes | None) -> None:
     assert (caught.value.what, caught.value.seen, caught.value.subject) == ("missing", b"", "")
 
 
-@pytest.mark.parametrize("octets", [b"", ALICE.fingerprint()[:-1], ALICE.fingerprint() + b"\0"])
+@pytest.mark.parametrize(
+    "octets", [b"", ALICE.fingerprint()[:-1], ALICE.fingerprint() + b"\0"], ids=["empty", "short", "long"]
+)
 def test_a_fingerprint_of_a_wrong_length_never_matches(octets: bytes) -> None:
     with pytest.raises(FingerprintMismatch):
         verify_leaf(ALICE.der, [("sha-256", octets)])

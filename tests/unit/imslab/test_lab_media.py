@@ -91,6 +91,23 @@ def test_answers_take_a_legal_role(offered: Setup | None, wanted: Setup, answere
     on_loop(body)
 
 
+@pytest.mark.parametrize("role", [Setup.ACTIVE, Setup.PASSIVE])
+def test_a_later_offer_is_answered_in_the_role_that_one_has(role: Setup) -> None:
+    def body() -> None:
+        offerer, answerer = media(), media(MediaOptions(answer_setup=role))
+        offerer.answered(answerer.answer(offerer.offer()))
+        answerer.confirmed()
+        again = answerer.again()
+        other = Setup.PASSIVE if role is Setup.ACTIVE else Setup.ACTIVE
+        answers = (offerer.again(body=again), other), (answerer.again(body=offerer.again()), role)
+        for answer, expected in answers:
+            assert setup_of(SessionDescription.parse(answer).media[0]) is expected
+        offerer.close()
+        answerer.close()
+
+    on_loop(body)
+
+
 def test_other_lines_are_answered_with_port_0_in_their_place() -> None:
     def body() -> None:
         extra = "m=audio 4000 RTP/AVP 0 8\na=rtpmap:0 PCMU/8000\n"

@@ -135,6 +135,28 @@ def test_prefixes() -> None:
     assert one("W-AV=*{AT{}}").wildcard
 
 
+def control(text: str) -> LocalControl | None:
+    media = one(f"A=$ {{M{{O{{{text}}},L{{}}}}}}").media
+    assert media is not None
+    return media.streams[0].control
+
+
+def test_local_control_with_braces_inside_is_read_to_its_own_end() -> None:
+    listed = Parameter("a/b", ("x", "y"), listing="or")
+    for mode, name in (("SO", "SendOnly"), ("RC", "ReceiveOnly"), ("SO", "SendOnly")):
+        assert control(f"a/b={{x,y}},MO={mode}") == LocalControl(name, properties=(listed,))
+        assert control(f"MO={mode},a/b=x") == LocalControl(name, properties=(Parameter("a/b", "x"),))
+
+
+def test_local_control_read_before_does_not_hide_an_error_behind_it() -> None:
+    assert control("MO=SR") == LocalControl("SendReceive")
+    with pytest.raises(H248Error) as caught:
+        one("A=$ {M{O{MO=SR},O{MO=SR}}}")
+    assert caught.value.code == 448
+    with pytest.raises(H248Error):
+        one("A=$ {M{O{MO=SR}")
+
+
 def test_root_in_any_case() -> None:
     assert one("AV=root{AT{}}").termination == "ROOT"
 

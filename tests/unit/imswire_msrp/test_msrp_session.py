@@ -317,6 +317,15 @@ def respond(octets: bytes, status: int) -> bytes:
     )
 
 
+def test_what_waits_fails_with_the_status_that_ended_the_session() -> None:
+    a = alice()
+    greeting = a.next_output(10_000, 0.0) or b""
+    message_id = a.send_text("too late")
+    events = a.feed(respond(greeting, 481), 0.0)
+    assert [(one.message_id, one.status) for one in only(events, MessageFailed)] == [(message_id, 481)]
+    assert [one.status for one in only(events, SessionFailed)] == [481]
+
+
 @pytest.mark.parametrize("status", [481, 506])
 def test_no_session_at_the_peer_ends_ours(status: int) -> None:
     a = alice()

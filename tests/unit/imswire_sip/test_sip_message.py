@@ -2,6 +2,7 @@ import pytest
 from tests.unit.imswire_sip.sip_samples import INVITE, INVITE_LINES, raw, request
 
 from imswire.base import ProtocolError
+from imswire.sip.headers import canonical
 from imswire.sip.message import Request, Response
 from imswire.sip.parser import parse
 from imswire.sip.values import CSeq
@@ -109,9 +110,13 @@ def test_reply_makes_the_same_tag_each_time() -> None:
     assert request(to=";tag=given").reply(486, to_tag="other").to_tag == "given"
 
 
-def test_reply_needs_the_mandatory_headers() -> None:
+def test_reply_needs_a_via_and_copies_what_else_there_is() -> None:
     message = invite()
-    message.headers.remove("cseq")
+    for name in ("to", "cseq", "call-id", "from"):
+        message.headers.remove(name)
+    answer = message.reply(400)
+    assert list(answer.headers) == [line for line in message.headers if canonical(line[0]) == "via"]
+    message.headers.remove("via")
     with pytest.raises(ProtocolError) as caught:
         message.reply(400)
     assert caught.value.reason == "sip.missing"
