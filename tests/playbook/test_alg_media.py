@@ -2,9 +2,10 @@
 
 import pytest
 from tests.playbook.alg_gateway import Gateway
-from tests.playbook.alg_harness import AUDIO, SCSCF, UE, UE_B, Book, answer, register, request, settings, wire
+from tests.playbook.alg_harness import AUDIO, SCSCF, UE, UE_B, Book, answer, register, request, settings, sip, wire
 from tests.playbook.test_alg_proxy import BOB, from_called, from_caller
 
+from imsalg.core.events import Received
 from imsalg.core.media_events import GatewayDown
 from imswire.h248 import iq
 from imswire.sip.message import Request, Response
@@ -322,6 +323,48 @@ def test_always_secures_even_a_ue_that_never_agreed() -> None:
     book.receive(UE, request(), SECURE_OFFER)
     gateway.answer()
     assert b"TCP/MSRP" in book.request("INVITE").body
+
+
+def in_parts(start: str, sdp: str) -> Received:
+    """A request whose body is multipart: a location, then SDP."""
+    lines = "".join(line.strip() + "\r\n" for line in sdp.strip().splitlines())
+    parts = (
+        f"--b1\r\nContent-Type: a/pidf+xml\r\n\r\n<p/>\r\n--b1\r\nContent-Type: application/sdp\r\n\r\n{lines}--b1--"
+    )
+    head, _, _ = sip(start).partition(b"Content-Length")
+    tail = f'Content-Type: multipart/mixed;boundary="b1"\r\nContent-Length: {len(parts)}\r\n\r\n{parts}'
+    return wire(head + tail.encode(), UE)
+
+
+@pytest.mark.parametrize(
+    ("policy", "sdp", "refused"),
+    [
+        ("optional", SECURE_OFFER, True),
+        ("optional", PLAIN_OFFER, False),
+        ("required", PLAIN_OFFER, True),
+        ("required", AUDIO, False),
+        ("off", SECURE_OFFER, False),
+    ],
+)
+def test_sdp_in_a_multipart_body_does_not_pass_the_edge_by(policy: str, sdp: str, refused: bool) -> None:
+    book = Book(settings(policy={"msrp": policy}))
+    Gateway(book)
+    register(book)
+    book.feed(in_parts(request(), sdp))
+    if refused:
+        assert "multipart" in (book.response(488).headers.get("warning") or "")
+        assert book.engine.gauges["calls"] == 0
+    else:
+        assert b"pidf" in book.request("INVITE").body
+
+
+def test_a_secured_session_is_not_changed_by_sdp_in_a_multipart_body() -> None:
+    book = Book()
+    gateway = Gateway(book)
+    _, ok = establish(book, gateway)
+    book.feed(in_parts(from_caller("INVITE", 2, ok), PLAIN_OFFER))
+    assert book.response(488)
+    assert book.engine.gauges["calls"] == 1
 
 
 def test_a_delayed_offer_passes_unless_it_needs_the_edge() -> None:

@@ -7,6 +7,7 @@ from imsalg.core.header_policy import Direction
 from imsalg.core.media_events import AccessProfile, OfferIn, Side
 from imsalg.core.release import Release
 from imsalg.core.routing import next_uri, unwrap_strict
+from imsalg.core.sdp_needs import hides_media
 from imsalg.core.sip_call import Answer, Call, Forward, Party, Stage, has_sdp, other, tag_of
 from imsalg.core.tokens import CALL_ACCESS, CALL_CORE, FLOW_ACCESS, FLOW_CORE, KINDS, PATH, unpack_flow
 from imswire.base import ProtocolError
@@ -115,6 +116,7 @@ class Requests:
             raise Answer(403, "this Route belongs to the other side")
         if call.stage is Stage.ENDING and request.method != "BYE":
             raise Answer(481)
+        self._check_parts(request, side, call.profile, secured=call.has_media)
         ctx.network.pop_exact(outgoing.headers, call.tokens[other(side)])
         header_policy.apply(OUT[side], outgoing)
         target = self._in_call_flow(call, side, outgoing)
@@ -272,6 +274,7 @@ class Requests:
         ctx = self._ctx
         call: Call | None = None
         if request.method == "INVITE":
+            self._check_parts(request, side, profile)
             call = self._new_call(request, side, profile)
             call.flows = {side: flow, other(side): target}
             tokens = call.tokens
@@ -309,6 +312,12 @@ class Requests:
         return call
 
     # --- the media seam ---
+
+    def _check_parts(self, request: Request, side: Side, profile: AccessProfile, *, secured: bool = False) -> None:
+        """Bodies of several parts pass as they are, so none may carry an offer that has to be secured."""
+        settings = self._ctx.settings
+        if request.method == "INVITE" and hides_media(request, side, profile, settings, secured=secured):
+            raise Answer(488, "SDP in a multipart body cannot be secured at the edge")
 
     def _offer_or_send(self, forward: Forward) -> None:
         ctx, call = self._ctx, forward.call
