@@ -54,8 +54,12 @@ def run(
 
 @app.command(epilog="Example:  imsalg check --config configs/imsalg.toml")
 def check(config: Config) -> None:
-    """Read the settings, name every problem, or print what is in effect."""
-    typer.echo(dump(_load(config)), nl=False)
+    """Read the settings, name every problem, or print what is in effect, without secrets."""
+    settings = _load(config)
+    shown = dump(settings)
+    if settings.imsalg.token_key:  # what a unit's ExecStartPre prints stands in the journal
+        shown = shown.replace(settings.imsalg.token_key, "(set)")
+    typer.echo(shown, nl=False)
 
 
 show_app = typer.Typer(

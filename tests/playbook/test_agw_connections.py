@@ -518,7 +518,7 @@ def test_a_connection_that_comes_up_after_it_was_given_up_is_closed() -> None:
     play = Play()
     call = play.terminating()
     play.post(orders.Accepted(call.access_leg, "192.0.2.77", 50000))
-    play.post(orders.TlsFailed(call.access_leg, "rubbish"))
+    play.post(orders.VerifyFailed(call.access_leg, "mismatch", "sha-256", (), b"\0" * 32, "CN=ue", "not the one"))
     play.take(orders.Drop)
     play.post(orders.Connected(call.core_leg, 30000))
     assert play.take(orders.Drop) == [orders.Drop(call.core_leg)]

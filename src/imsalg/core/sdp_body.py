@@ -54,6 +54,16 @@ def readable(request: Request) -> None:
     kind = request.content_type
     if any(value != "identity" for value in encodings) and (kind == SDP or kind.startswith("multipart/")):
         raise Answer(415, "the session description is encoded", headers=(("Accept-Encoding", "identity"),))
+    if kind.startswith("multipart/") and hides_sdp(request):
+        raise Answer(488, "SDP in a multipart body beside or inside the part that can be read")
+
+
+def hides_sdp(message: Request | Response) -> bool:
+    """Whether a multipart body names more SDP than the one part that is judged: nested, repeated or encoded.
+
+    What cannot be judged must not pass the edge by.
+    """
+    return message.body.lower().count(SDP.encode()) > (0 if sdp_of(message) is None else 1)
 
 
 def _part(message: Request | Response) -> tuple[int, int, int, int] | None:

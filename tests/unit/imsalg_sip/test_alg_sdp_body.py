@@ -89,3 +89,21 @@ def test_an_encoded_body_is_refused() -> None:
     assert caught.value.status == 415
     readable(message("application/sdp", SDP, ("Content-Encoding", "identity")))
     readable(message("text/plain", b"x", ("Content-Encoding", "gzip")))
+
+
+NESTED = b"Content-Type: multipart/alternative;boundary=b2\r\n\r\n" + parts(PART, boundary=b"b2")
+CODED = b"Content-Type: application/sdp\r\nContent-Transfer-Encoding: base64\r\n\r\ndj0wDQo="
+
+
+@pytest.mark.parametrize(
+    "body", [parts(PART, PART), parts(PART, NESTED), parts(TEXT, NESTED), parts(CODED), parts(*[TEXT] * 20, PART)]
+)
+def test_sdp_that_is_not_the_one_part_that_is_judged_is_refused(body: bytes) -> None:
+    with pytest.raises(Answer) as caught:
+        readable(message("multipart/mixed;boundary=b1", body))
+    assert caught.value.status == 488
+
+
+@pytest.mark.parametrize("body", [parts(TEXT), parts(TEXT, PART)])
+def test_a_multipart_body_that_can_be_judged_passes(body: bytes) -> None:
+    readable(message("multipart/mixed;boundary=b1", body))

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 from tests.playbook.alg_harness import settings
+from typer.testing import CliRunner
 
+from imsalg.__main__ import app
 from imsalg.settings import Settings
 from imskit.settings import SettingsError, dump, load
 
@@ -46,6 +48,15 @@ def test_the_effective_settings_can_be_read_back(tmp_path: Path) -> None:
     path = tmp_path / "effective.toml"
     path.write_text(dump(settings()))
     assert load(path, Settings) == settings()
+
+
+def test_check_does_not_print_the_secret(tmp_path: Path) -> None:
+    path = tmp_path / "imsalg.toml"
+    path.write_text(dump(settings(imsalg={"token_key": "5a" * 16})))
+    shown = CliRunner().invoke(app, ["check", "--config", str(path)])
+    assert shown.exit_code == 0
+    assert "5a5a" not in shown.output
+    assert 'token_key = "(set)"' in shown.output
 
 
 def test_the_media_half_gets_its_part() -> None:
