@@ -193,7 +193,7 @@ def test_a_new_certificate_at_sighup_leaves_open_sessions_alone(tmp_path: Path) 
         async with running(config) as (process, facts):
             core_server = listener()
             port = core_server.getsockname()[1]
-            replies = [await controller.request("agw-1", pair_of(port)) for _ in range(2)]
+            replies = [await controller.request("agw_1", pair_of(port)) for _ in range(2)]
             open_one, waiting = (iq.read_add_reply(reply.actions[0].commands[0]) for reply in replies)
             assert open_one.fingerprint == ("sha-256", old.fingerprint("sha-256"))
             ue, core = await joined(open_one.port, core_server)
@@ -202,7 +202,7 @@ def test_a_new_certificate_at_sighup_leaves_open_sessions_alone(tmp_path: Path) 
             # A signal is handled in its own time: ask until new sessions announce the new certificate.
             async with asyncio.timeout(DEADLINE):
                 while True:
-                    reply = await controller.request("agw-1", pair_of(port))
+                    reply = await controller.request("agw_1", pair_of(port))
                     added = iq.read_add_reply(reply.actions[0].commands[0])
                     if added.fingerprint == ("sha-256", new.fingerprint("sha-256")):
                         break
@@ -227,7 +227,7 @@ def test_a_new_connection_is_ordered_and_made_on_the_same_ports(tmp_path: Path) 
         controller = Controller()
         async with running(settings_file(tmp_path, f"tcp:127.0.0.1:{controller.port}")) as (process, _):
             core_server = listener()
-            reply = await controller.request("agw-1", pair_of(core_server.getsockname()[1]))
+            reply = await controller.request("agw_1", pair_of(core_server.getsockname()[1]))
             action = reply.actions[0]
             added = iq.read_add_reply(action.commands[0])
             ue, core = await joined(added.port, core_server)
@@ -235,7 +235,7 @@ def test_a_new_connection_is_ordered_and_made_on_the_same_ports(tmp_path: Path) 
                 remote = iq.RemoteSpec("127.0.0.1", 9, fingerprints(UE))
                 change = iq.StreamChange("TCP/TLS", remote=remote, reconnect=True)
                 modify = Action(action.context, (iq.to_modify(added.termination, change),))
-                modified = await controller.request("agw-1", modify)
+                modified = await controller.request("agw_1", modify)
                 assert modified.actions[0].commands[0].error is None
                 assert await asyncio.to_thread(ue.recv) == b""  # ended in order
                 assert await asyncio.to_thread(core.recv, 1) == b""
@@ -243,7 +243,7 @@ def test_a_new_connection_is_ordered_and_made_on_the_same_ports(tmp_path: Path) 
                 core.close()
                 ue, core = await joined(added.port, core_server)
             assert controller.notified == []
-            modified = await controller.request("agw-1", Action(action.context, (iq.to_subtract(),)))
+            modified = await controller.request("agw_1", Action(action.context, (iq.to_subtract(),)))
             figures = [iq.read_statistics(command.statistics) for command in modified.actions[0].commands]
             assert [one.octets_received for one in figures] == [20, 0]
             ue.close()

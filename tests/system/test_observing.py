@@ -137,7 +137,7 @@ def looked_at(directory: Path, call_id: str) -> None:
     line = rows[0]["lines"][0]
     assert line["medium"] == "msrp"
     contexts = json.loads(show("agw", "show", "contexts", "--json", *agw).stdout)
-    assert [one["gateway"] for one in contexts] == ["agw-1", "agw-2"]
+    assert [one["gateway"] for one in contexts] == ["agw_1", "agw_2"]
     assert sum(one["total"] for one in contexts) == 2
     one = show("agw", "show", "context", f"{line['gateway']}/{line['context']}", *agw)
     assert one.returncode == 0, one.stderr

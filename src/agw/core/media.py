@@ -94,7 +94,7 @@ class MediaControl:
         if leg.tcp is Tcp.UP and leg.incoming and not leg.context.relaying:
             self._recheck_source(leg)
         elif leg.tcp is Tcp.WAITING and not leg.context.failed:
-            self._adjust_listening(leg)
+            self._set_filter(leg)
         new = request.remote.fingerprints if request.remote else ()
         old = before.remote.fingerprints if before.remote else ()
         if new and new != old and leg.tls in (Tls.HANDSHAKE, Tls.VERIFY):
@@ -104,16 +104,16 @@ class MediaControl:
         """End the connections of a context in order; it is then as after its Adds, with what was signalled since."""
         legs = [leg for leg in context.legs if not leg.releasing]
         for leg in legs:
-            self._emit(orders.Release(self._store.renew(leg)))
+            self._emit(orders.Release(self._store.renew(leg), leg.id))
         context.relaying, context.relayed, context.failed = False, None, ""
         self._joining.end(context.id)
         for leg in legs:
             self._record.trace(
                 leg, "tcp", what="closed", peer=address_text(leg.peer), text="a new connection was ordered"
             )
-            leg.tcp, leg.listening = Tcp.WAITING, False
+            leg.tcp = Tcp.WAITING
             leg.forget_connection()
-            self._adjust_listening(leg)
+            self._set_filter(leg)
 
     def release(self, leg: Leg) -> None:
         """End a termination; its Released report follows."""
@@ -153,15 +153,8 @@ class MediaControl:
         leg.tried += 1
         self._emit(orders.Listen(leg.id, leg.place.address, leg.place.port, leg.filter))
 
-    def _adjust_listening(self, leg: Leg) -> None:
-        if not leg.may_accept and leg.request.setup == "active":
-            if leg.listening:
-                leg.listening = False
-                self._emit(orders.StopListening(leg.id))
-        elif leg.listening:
-            self._emit(orders.SetFilter(leg.id, leg.filter))
-        else:
-            self._listen(leg)
+    def _set_filter(self, leg: Leg) -> None:
+        self._emit(orders.SetFilter(leg.id, leg.filter))
 
     def _recheck_source(self, leg: Leg) -> None:
         """A connection that came before the remote address was known must be from there too (flow steps 11, 13)."""
@@ -174,12 +167,12 @@ class MediaControl:
         self._await_another(leg)
 
     def _await_another(self, leg: Leg) -> None:
-        """The connection of a leg is gone and was nobody's: listen again."""
+        """The connection of a leg is gone and was nobody's: another one may come."""
         leg.tcp = Tcp.WAITING
         leg.forget_connection()
         if not any(each.tcp is Tcp.UP for each in leg.context.legs):
             self._joining.end(leg.context.id)
-        self._adjust_listening(leg)
+        self._set_filter(leg)
 
     def _was_nobody(self, leg: Leg) -> bool:
         """A handshake failed that anybody may have begun, for the signalling has named no peer yet (flow step 12).
@@ -255,7 +248,6 @@ class MediaControl:
         if not (triggered or both_active or leg.request.tcp_mode == "merge"):
             return
         leg.tcp = Tcp.DIALLING
-        leg.listening = False
         leg.peer = (leg.request.remote.address, leg.request.remote.port)
         self._record.trace(leg, "tcp", what="dialling", peer=address_text(leg.peer))
         self._emit(orders.Dial(leg.id, leg.place.address, leg.place.port, *leg.peer))
@@ -327,21 +319,18 @@ class MediaControl:
         return leg
 
     def _on_listening(self, leg: Leg, report: orders.Listening, now: float) -> None:
-        first = leg.tcp is Tcp.STARTING
-        leg.listening = True
-        if first:
+        if leg.tcp is Tcp.STARTING:
             leg.tcp = Tcp.WAITING
             if leg.place.port != report.port:
                 leg.place = changed(leg.place, port=report.port)
             self._record.trace(leg, "tcp", what="listening", filter=leg.filter.kind)
-            if leg.request.setup == "active":
-                self._adjust_listening(leg)
+            if leg.context.failed:
+                self._set_filter(leg)
         self.advance(leg.context, now)
 
     def _on_listen_failed(self, leg: Leg, report: orders.ListenFailed, now: float) -> None:
-        """In the Add: another port, if that may help. Later: a failure of the leg."""
+        """Another port, if that may help."""
         if leg.tcp is not Tcp.STARTING:
-            self._fail(leg, MediaFailure("tcp-failed", f"cannot listen: {report.text}"), now)
             return
         self._ports.give_back(leg.place, now)
         place = leg.place
@@ -357,7 +346,6 @@ class MediaControl:
 
     def _on_accepted(self, leg: Leg, report: orders.Accepted, now: float) -> None:
         leg.peer = (same_address(report.address), report.port)
-        leg.listening = False
         if leg.context.failed or leg.tcp is not Tcp.WAITING:
             self._emit(orders.Drop(leg.id))
             return
@@ -437,9 +425,8 @@ class MediaControl:
         for each in context.legs:
             if each.releasing:
                 continue
-            if each.listening:
-                each.listening = False
-                self._emit(orders.StopListening(each.id))
+            if each.tcp is Tcp.WAITING:
+                self._set_filter(each)
             elif each.tcp in (Tcp.UP, Tcp.DIALLING):
                 self._emit(orders.Drop(each.id))
                 each.tcp = Tcp.DOWN

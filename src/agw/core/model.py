@@ -19,7 +19,7 @@ class Tcp(Enum):
     STARTING = auto()
     """The local address is being taken; legal: Listening, ListenFailed."""
     WAITING = auto()
-    """No connection. The leg listens, or is about to dial."""
+    """No connection: the leg answers the SYNs that its filter admits, or is about to dial."""
     DIALLING = auto()
     UP = auto()
     """Connected; bytes wait until the relay starts."""
@@ -51,7 +51,6 @@ class Leg:
         "id",
         "identity",
         "incoming",
-        "listening",
         "name",
         "peer",
         "place",
@@ -87,7 +86,6 @@ class Leg:
         self.sent = 0
         self.syns = 0
         self.tcp = Tcp.STARTING
-        self.listening = False
         self.forget_connection()
 
     def forget_connection(self) -> None:
@@ -118,7 +116,7 @@ class Leg:
         address means nothing: the peer is behind a NAT, and the first one that connects is taken.
         """
         request, remote = self.request, self.request.remote
-        if request.setup == "holdconn" or self.held:
+        if not self.may_accept or self.held or self.context.failed:
             return CLOSED
         if request.source_filter == "off":
             return OPEN

@@ -51,7 +51,9 @@ CLOSED = SynFilter("closed")
 
 
 class Listen(Struct, frozen=True):
-    """Listen on that local address; port 0 lets the system choose. One connection is accepted, then listening ends."""
+    """Take that local address and listen; port 0 lets the system choose. The listening socket stays until the leg is
+    released. While the leg has or makes a connection, it answers nobody: SYNs meet silence and are repeated, so that
+    the peer of a later connection may be too early."""
 
     leg: int
     address: str
@@ -60,16 +62,11 @@ class Listen(Struct, frozen=True):
 
 
 class SetFilter(Struct, frozen=True):
-    """Replace the SYN filter of a listening leg; SYNs dropped so far are reported (:class:`SynHeld`)."""
+    """Replace the SYN filter of a leg without connection; SYNs dropped so far are reported (:class:`SynHeld`). One
+    connection is accepted; after that the filter is :data:`CLOSED`, and is to be set again for another one."""
 
     leg: int
     filter: SynFilter
-
-
-class StopListening(Struct, frozen=True):
-    """Close the listening socket; the leg lives on."""
-
-    leg: int
 
 
 class Dial(Struct, frozen=True):
@@ -144,9 +141,13 @@ class Drop(Struct, frozen=True):
 
 
 class Release(Struct, frozen=True):
-    """End the leg: what is pending is delivered, the close is orderly, the final counters come back at once."""
+    """End the leg: what is pending is delivered, the close is orderly, the final counters come back at once.
+
+    ``heir``: a new leg that takes the listening socket over, closed to everybody; None closes it.
+    """
 
     leg: int
+    heir: int | None = None
 
 
 class Count(Struct, frozen=True):
@@ -158,7 +159,6 @@ class Count(Struct, frozen=True):
 Order = (
     Listen
     | SetFilter
-    | StopListening
     | Dial
     | MakeIdentity
     | ForgetIdentity
@@ -205,7 +205,7 @@ class SynHeld(Struct, frozen=True):
 
 
 class Accepted(Struct, frozen=True):
-    """A connection came in and is held; the listening socket is closed."""
+    """A connection came in and is held; the listening socket answers nobody else."""
 
     leg: int
     address: str

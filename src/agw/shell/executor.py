@@ -64,7 +64,6 @@ class Executor:
         self._carry: dict[type, Callable[..., None]] = {
             orders.Listen: self._listen,
             orders.SetFilter: self._set_filter,
-            orders.StopListening: self._stop_listening,
             orders.Dial: self._dial,
             orders.MakeIdentity: self._make_identity,
             orders.ForgetIdentity: self._forget_identity,
@@ -147,8 +146,8 @@ class Executor:
             self._report(orders.ListenFailed(leg.id, error.errno == errno.EADDRINUSE, error.strerror or str(error)))
             return
         leg.listener = sock
-        leg.phase = Phase.LISTENING
-        self._loop.add_reader(sock.fileno(), self._acceptable, leg)
+        if order.filter.kind != "closed":
+            self._open(leg)
         self._report(orders.Listening(leg.id, order.port or sock.getsockname()[1]))
 
     def _set_filter(self, order: orders.SetFilter) -> None:
@@ -156,26 +155,50 @@ class Executor:
         if leg is None or leg.listener is None:
             return
         self._tell_held(leg)
-        synfilter.attach(leg.listener, order.filter)
+        if order.filter.kind == "closed":
+            self._silence(leg)
+        elif leg.sock is None:  # else it was given before the engine heard of the connection
+            synfilter.attach(leg.listener, order.filter)
+            self._open(leg)
+
+    def _open(self, leg: LegState) -> None:
+        if leg.listener is not None and not leg.open:
+            leg.open = True
+            self._loop.add_reader(leg.listener.fileno(), self._acceptable, leg)
+
+    def _silence(self, leg: LegState) -> None:
+        """Drop every SYN from now on. Who is connected already and was not accepted is nobody's: neither may he become
+        the peer of a later connection."""
+        if leg.listener is None or not leg.open:
+            return
+        leg.open = False
+        self._loop.remove_reader(leg.listener.fileno())
+        with contextlib.suppress(OSError):  # nobody is left, or no descriptor is: then it ends with the leg
+            synfilter.attach(leg.listener, orders.CLOSED)
+            while True:
+                leg.listener.accept()[0].close()
 
     def _tell_held(self, leg: LegState) -> None:
         if leg.listener is not None and (count := synfilter.dropped(leg.listener)) > leg.held:
             leg.held = count
             self._report(orders.SynHeld(leg.id, count))
 
-    def _stop_listening(self, order: orders.StopListening) -> None:
-        leg = self._legs.get(order.leg)
-        if leg is not None:
-            self._close_listener(leg)
-
     def _close_listener(self, leg: LegState) -> None:
         if leg.listener is not None:
-            self._loop.remove_reader(leg.listener.fileno())
+            if leg.open:
+                leg.open = False
+                self._loop.remove_reader(leg.listener.fileno())
             leg.listener.close()
             leg.listener = None
 
+    def _hand_over(self, leg: LegState, heir: int) -> None:
+        self._silence(leg)
+        new = self._legs[heir] = LegState(heir)
+        new.listener, new.held = leg.listener, leg.held
+        leg.listener = None
+
     def _acceptable(self, leg: LegState) -> None:
-        if leg.listener is None:
+        if leg.listener is None or not leg.open:
             return
         try:
             sock, address = leg.listener.accept()
@@ -186,7 +209,7 @@ class Executor:
             self._loop.remove_reader(leg.listener.fileno())
             self._loop.call_later(_ACCEPT_AGAIN, self._accept_again, leg)
             return
-        self._close_listener(leg)
+        self._silence(leg)
         with contextlib.suppress(OSError):
             synfilter.detach(sock)
         self._adopt(leg, sock)
@@ -194,7 +217,7 @@ class Executor:
         self._report(orders.Accepted(leg.id, address[0], address[1]))
 
     def _accept_again(self, leg: LegState) -> None:
-        if leg.listener is not None:
+        if leg.listener is not None and leg.open:
             self._loop.add_reader(leg.listener.fileno(), self._acceptable, leg)
 
     def _adopt(self, leg: LegState, sock: socket.socket) -> None:
@@ -212,7 +235,7 @@ class Executor:
 
     def _dial(self, order: orders.Dial) -> None:
         leg = self._legs.setdefault(order.leg, LegState(order.leg))
-        self._close_listener(leg)
+        self._silence(leg)
         family = socket.AF_INET6 if ":" in order.remote_address else socket.AF_INET
         code = 0
         for port in (order.port, 0):  # a remainder of an older connection may hold our port: then any other will do
@@ -223,8 +246,7 @@ class Executor:
                 return
             self._adopt(leg, sock)
             leg.phase = Phase.DIALLING
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            code = _connect(sock, (order.address, port), (order.remote_address, order.remote_port))
+            code = _connect(sock, leg.listener, (order.address, port), (order.remote_address, order.remote_port))
             if code not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
                 break
             if port:  # a socket that is bound cannot be bound anew
@@ -339,6 +361,8 @@ class Executor:
             self._report(orders.Released(order.leg, 0, 0))
             return
         self._tell_held(leg)
+        if order.heir is not None:
+            self._hand_over(leg, order.heir)
         self._close_listener(leg)
         end = leg.end
         if end is not None and end.live:
@@ -394,13 +418,27 @@ class Executor:
         if leg.tls is not None:
             leg.tls.set_app_data(None)
         leg.sock = leg.tls = leg.mismatch = leg.verified = None
-        leg.phase = Phase.LISTENING if leg.listener is not None else Phase.IDLE
+        leg.phase = Phase.IDLE
 
 
-def _connect(sock: socket.socket, local: tuple[str, int], remote: tuple[str, int]) -> int:
-    """Bind and begin to connect; an errno, 0 when connected at once."""
+def _connect(
+    sock: socket.socket, listener: socket.socket | None, local: tuple[str, int], remote: tuple[str, int]
+) -> int:
+    """Bind and begin to connect; an errno, 0 when connected at once.
+
+    Beside SO_REUSEADDR, which is for connections that are still closing, Linux lets a port that is being listened on be
+    bound where both sockets have SO_REUSEPORT at that moment, and only then: afterwards nobody shall share it.
+    """
     try:
-        sock.bind(local)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        both = (sock, listener) if listener is not None else ()
+        for each in both:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            sock.bind(local)
+        finally:
+            for each in both:
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
     except OSError as error:
         return error.errno or errno.EINVAL
     try:

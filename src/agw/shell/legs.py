@@ -13,7 +13,7 @@ class Phase(Enum):
     """The gate of a leg: HANDSHAKE -> VERIFY -> OPEN; plain legs are OPEN once connected."""
 
     IDLE = auto()
-    LISTENING = auto()
+    """No connection; the leg may listen for one."""
     DIALLING = auto()
     CONNECTED = auto()
     """Connected; nothing is read, the peer's early bytes wait in the kernel's bounded buffer."""
@@ -38,6 +38,7 @@ class LegState:
         "listener",
         "log_keys",
         "mismatch",
+        "open",
         "phase",
         "role",
         "sock",
@@ -50,6 +51,8 @@ class LegState:
         self.id = id
         self.phase = Phase.IDLE
         self.listener: socket.socket | None = None
+        self.open = False
+        """The listening socket answers; otherwise its filter drops every SYN."""
         self.sock: socket.socket | None = None
         self.tls: SSL.Connection | None = None
         self.role = ""
