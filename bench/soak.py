@@ -46,7 +46,7 @@ async def soak(minutes: float, calls: int, directory: Path | None, tap: Wiretap)
             ):
                 await _one(storm, out, fault.__name__, wrong)
             await storm.calm()
-        _table_of_processes(storm, out, wrong)
+        await _table_of_processes(storm, out, wrong)
         for name in ("kill_worker", "kill_controller"):
             await _one(storm, out, name, wrong)
         reached = await storm.traffic.fill(calls)
@@ -79,9 +79,9 @@ async def _one(storm: Storm, out: Console, name: str, wrong: list[str]) -> None:
         wrong.append(f"{name}: {done.fates[Fate.GONE]} calls lost their media without a word: {done.reasons}")
 
 
-def _table_of_processes(storm: Storm, out: Console, wrong: list[str]) -> None:
+async def _table_of_processes(storm: Storm, out: Console, wrong: list[str]) -> None:
     table = Table("Process", "Memory before", "after", "growth", "Descriptors before", "after", box=None)
-    for one in storm.growth():
+    for one in await storm.growth():
         before, after = one.before, one.after
         table.add_row(
             f"{one.name} {one.pid}",

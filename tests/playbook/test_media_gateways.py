@@ -150,6 +150,17 @@ def test_a_silent_gateway_is_noticed_and_given_up() -> None:
     assert ended([c for c in out if not isinstance(c, CloseGateway)]).text == "media gateway does not answer"
 
 
+def test_a_controller_that_stood_still_gives_the_gateway_its_time_again() -> None:
+    """After SIGSTOP, or on a machine that slept, the timer runs before the answer that waits in the socket is read."""
+    play = Play(settings(timers=LIVELY))
+    call(play)
+    play.wait(2.0)
+    assert play.half.expire(play.now + 10.0) == []
+    play.now += 10.0
+    assert play.drain() == []
+    assert play.half.calls
+
+
 def test_a_gateway_that_answers_the_heartbeat_stays() -> None:
     play = Play(settings(timers=LIVELY))
     call(play)

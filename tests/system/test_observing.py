@@ -18,6 +18,8 @@ from imslab.lab import Lab
 from imslab.process import environment
 from imslab.storm import measure
 from imslab.storm.traffic import Traffic, eventually
+from imslab.ue.agent import UeOptions
+from imslab.ue.media import MediaOptions
 
 pytestmark = pytest.mark.system
 
@@ -98,7 +100,8 @@ def test_a_call_is_seen_everywhere(tmp_path: Path) -> None:
             alg = at(lab.processes["imsalg"].ready["metrics"])
             workers = [at(one) for one in lab.processes["agw"].ready["metrics"]]
             traffic = Traffic([(await lab.ue("alice"), await lab.ue("bob"))])
-            talk = await traffic.call()
+            await traffic.fill(1)
+            (talk,) = traffic.talks
             await eventually("messages", lambda: talk.messages > 1)
             await asyncio.to_thread(looked_at, tmp_path, talk.near.call_id)
             await asyncio.to_thread(healthy, alg, workers)
@@ -122,6 +125,20 @@ def test_a_call_is_seen_everywhere(tmp_path: Path) -> None:
         assert sum(total[f'agw_tls_handshakes_total{{outcome="complete",version="TLSv1.{n}"}}'] for n in "23") == 2
         received = total['agw_media_bytes_total{direction="received",realm="access"}']
         assert received == total['agw_media_bytes_total{direction="sent",realm="core"}'] > 0
+
+    weather(main)
+
+
+def test_a_plain_line_is_called_plain(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Lab(directory=tmp_path, msrp="off") as lab:
+            for user in ("alice", "bob"):
+                await lab.ue(user, media=MediaOptions(secure=False), options=UeOptions(mediasec=()))
+            traffic = Traffic([(lab.ues[0], lab.ues[1])])
+            assert await traffic.fill(1) == 1
+            calls = await asyncio.to_thread(show, "imsalg", "show", "calls", "--socket", str(tmp_path / "imsalg.sock"))
+            assert calls.stdout.count("1 msrp: plain by policy off") == 2, calls
+            await traffic.close()
 
     weather(main)
 

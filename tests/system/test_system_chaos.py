@@ -40,9 +40,9 @@ def untouched(round_: Round) -> bool:
     return round_.fates[Fate.UNTOUCHED] >= round_.calls and sum(round_.fates.values()) == round_.fates[Fate.UNTOUCHED]
 
 
-def nothing_leaked(storm: Storm) -> None:
+async def nothing_leaked(storm: Storm) -> None:
     """Processes that lived since the beginning hold what they held then."""
-    for growth in storm.growth():
+    for growth in await storm.growth():
         assert growth.memory <= GROWTH, growth
         assert growth.after.descriptors <= growth.before.descriptors + DESCRIPTORS, growth
 
@@ -82,7 +82,7 @@ def test_abuse_and_interruptions_touch_no_call_and_leave_nothing() -> None:
                 full = next(one for one in storm.rounds if one.fault == "fill_ports")
                 assert "refused with 503" in full.notes, full
                 await storm.calm()
-                nothing_leaked(storm)
+                await nothing_leaked(storm)
                 before, now = storm.tasks()
                 assert now <= before + 1
                 await storm.traffic.close()
@@ -111,7 +111,7 @@ def test_killed_processes_come_back_and_no_call_is_left_half_ended() -> None:
 
                 assert await storm.traffic.fill(CALLS) == CALLS, storm.traffic.failures
                 await storm.calm()
-                nothing_leaked(storm)
+                await nothing_leaked(storm)
                 await storm.traffic.close()
         assert tap.leaks == 0
 

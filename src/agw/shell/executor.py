@@ -379,6 +379,8 @@ class Executor:
         received, sent = (end.received, end.sent) if end is not None else (0, 0)
         self.counters.octets += received
         self._close_orderly(leg)
+        if end is not None:
+            end.forget()
         self._report(orders.Released(leg.id, received, sent))
 
     def _count(self, order: orders.Count) -> None:

@@ -255,6 +255,12 @@ class End:
         self.watch(False)
         self.watch_write(False)
 
+    def forget(self) -> None:
+        """Let go of the TLS connection and the other end: two ends that hold each other wait for the garbage collector,
+        which seldom comes, with all the memory of their TLS."""
+        self.other = self
+        self.tls = self.pending = None
+
 
 def start(a: End, b: End) -> None:
     """Join two ends and move what is already there."""

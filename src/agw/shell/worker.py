@@ -18,6 +18,7 @@ from agw.shell.tally import Tally
 from imskit.admin import AdminServer, numbered
 from imskit.driver import Driver, SystemIds, spawn
 from imskit.logs import configure, get_logger
+from imskit.memory import Trimmer
 from imskit.metrics import MetricsServer
 from imskit.shutdown import Shutdown
 from imskit.sockets import parse_endpoint
@@ -65,6 +66,7 @@ class Worker:
         now = self.driver.clock.now
         self.metrics = measures(settings, self.engine, self.executor, self.tally, now, expiry)
         self.admin = AdminServer(handlers(settings, self.engine, self.executor, self.tally, now, expiry))
+        self._trimmer = Trimmer(lambda: len(self.engine.store.contexts), loop=loop)
         self.driver.post(self.identities.current)
 
     def start(self) -> None:
@@ -85,6 +87,7 @@ class Worker:
 
     def close(self) -> None:
         """Close everything at once."""
+        self._trimmer.close()
         self.driver.close()
         self.control.disconnect("shut down")
         self.executor.close()

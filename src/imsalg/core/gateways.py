@@ -209,7 +209,10 @@ class Gateways:
             elif timers.heartbeat <= 0:
                 continue
             elif gateway.probed is not None and gateway.probed + timers.heartbeat_timeout <= now:
-                self._silent(gateway, now)
+                if now - gateway.probed > 2 * timers.heartbeat_timeout:
+                    gateway.probed = now  # this timer is late by more than itself: we stood still, the answer waits
+                else:
+                    self._silent(gateway, now)
             elif gateway.probed is None and gateway.probe_at <= now:
                 gateway.probed = now
                 probe = Action(NULL_CONTEXT, (Command("AuditValue", ROOT, audit=Audit()),))

@@ -26,6 +26,7 @@ from imskit.clock import SystemIds
 from imskit.contexts import client_context, server_context
 from imskit.driver import Driver
 from imskit.logs import get_logger
+from imskit.memory import Trimmer
 from imskit.metrics import MetricsServer
 from imskit.sdnotify import Notifier
 from imskit.shutdown import Shutdown
@@ -57,6 +58,7 @@ class Daemon:
         self._media: MediaHalf | None = None
         self._metrics: MetricsServer | None = None
         self._admin: AdminServer | None = None
+        self._trimmer: Trimmer | None = None
         self._certificates: dict[str, float] = {}
         self.engine: Engine | None = None
         self.listeners: list[Listener] = []
@@ -93,6 +95,7 @@ class Daemon:
         )
         driver = self._driver = Driver(self.engine, self._execute)
         self._post = self._driver.post
+        self._trimmer = Trimmer(lambda: len(media.calls))
         for event in self._early:
             self._post(event)
         if self._settings.metrics.listen:
@@ -129,6 +132,8 @@ class Daemon:
             await self._metrics.close()
         if self._admin is not None:
             await self._admin.close()
+        if self._trimmer is not None:
+            self._trimmer.close()
         self._tracer.close()
         self._store.close()
 

@@ -19,6 +19,7 @@ from imslab.ue.call import SipFailure
 from imslab.ue.chat import ChatError
 from imswire.sdp.model import SessionDescription
 
+_TRIM = 5.0  # seconds after which a daemon that has nothing to do has given memory back
 USERS = ("alice", "bob", "carol", "dave")
 _TEXT = re.compile(r'text="([^"]*)"')
 
@@ -84,6 +85,7 @@ class Storm:
             await self.traffic.fill(count)
             await pause(1.0)
             await self.calm()
+        await pause(_TRIM)
         self._before = {pid: measure.use_of(pid) for pid in self._processes()}
         self._tasks = self._alg_tasks()
 
@@ -105,8 +107,9 @@ class Storm:
         free = now.free_ports == self._free or not self._free
         return True if now.idle and free and now.in_service == len(self.lab.workers) else now
 
-    def growth(self) -> list[Growth]:
-        """The processes that lived through it all."""
+    async def growth(self) -> list[Growth]:
+        """The processes that lived through it all; to be asked when nothing is going on."""
+        await pause(_TRIM)
         return [
             Growth(name, pid, self._before[pid], measure.use_of(pid))
             for pid, name in self._processes().items()
