@@ -35,7 +35,8 @@ def settings(**limits: int) -> Settings:
 
 
 class Play:
-    """``orders`` and ``sent`` gather what the engine wants; Listen is answered at once unless ``busy`` has the port."""
+    """``orders`` and ``sent`` gather what the engine wants; Listen is answered at once, with a failure where ``busy`` has
+    the port or a leg of the engine has it. ``filters``: those of the listening sockets, by leg."""
 
     def __init__(self, given: Settings | None = None, *, serve: bool = True, tracing: bool = False) -> None:
         self.engine = AgwEngine(given or settings(), "agw-1", {"sha-256": OURS}, tracing=tracing)
@@ -44,6 +45,8 @@ class Play:
         self.sent: list[Message] = []
         self.others: list[Command] = []
         self.busy: set[int] = set()
+        self.places: dict[int, tuple[str, int]] = {}
+        self.filters: dict[int, orders.SynFilter] = {}
         self.silent = False
         self.counters: dict[int, tuple[int, int]] = {}
         self._tid = 1000
@@ -63,8 +66,15 @@ class Play:
     def post(self, event: Event) -> None:
         queue = [event]
         while queue:
-            for command in self.engine.handle(queue.pop(0), self.now):
+            event = queue.pop(0)
+            if isinstance(event, orders.Accepted):
+                self._close(event.leg)
+            for command in self.engine.handle(event, self.now):
                 queue += self._take(command)
+
+    def _close(self, leg: int) -> None:
+        if leg in self.filters:
+            self.filters[leg] = orders.CLOSED
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
@@ -80,11 +90,23 @@ class Play:
                 self.sent.append(command.message)
             case orders.Listen() if not self.silent:
                 self.orders.append(command)
-                if command.port in self.busy:
+                place = (command.address, command.port)
+                if command.port in self.busy or place in self.places.values():
                     return [orders.ListenFailed(command.leg, True, "in use")]
+                self.places[command.leg], self.filters[command.leg] = place, command.filter
                 return [orders.Listening(command.leg, command.port)]
+            case orders.SetFilter():
+                self.orders.append(command)
+                if command.leg in self.filters:
+                    self.filters[command.leg] = command.filter
+            case orders.Dial():
+                self.orders.append(command)
+                self._close(command.leg)
             case orders.Release() if not self.silent:
                 self.orders.append(command)
+                place, had = self.places.pop(command.leg, None), self.filters.pop(command.leg, None)
+                if command.heir is not None and place is not None and had is not None:
+                    self.places[command.heir], self.filters[command.heir] = place, orders.CLOSED
                 return [orders.Released(command.leg, *self.counters.get(command.leg, (0, 0)))]
             case orders.Count():
                 return [orders.Counted(command.leg, *self.counters.get(command.leg, (0, 0)))]

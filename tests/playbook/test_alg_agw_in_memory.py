@@ -95,14 +95,13 @@ class World:
                 self.messages.append(data)
                 self.to_alg_event(FromGateway(self.link, self.parsed(data)))
             case orders.Listen(leg, address, port, syn):
+                assert (address, port) not in [one[:2] for one in self.listening.values()], "already listened on"
                 self.listening[leg] = (address, port, syn)
                 self.to_agw(orders.Listening(leg, port))
             case orders.SetFilter(leg, syn):
                 self.listening[leg] = (*self.listening[leg][:2], syn)
-            case orders.StopListening(leg):
-                del self.listening[leg]
             case orders.Dial(leg, _, _, address, port):
-                self.listening.pop(leg, None)
+                self.listening[leg] = (*self.listening[leg][:2], orders.CLOSED)
                 self.dialled[leg] = (address, port)
             case orders.ArmTls(leg, role, prints):
                 self.armed[leg] = (role, prints)
@@ -111,8 +110,10 @@ class World:
             case orders.StartRelay(a, b):
                 self.relayed.append((a, b))
                 self.swapped.append(command.rewrite)
-            case orders.Release(leg):
-                self.listening.pop(leg, None)
+            case orders.Release(leg, heir):
+                place = self.listening.pop(leg)
+                if heir is not None:
+                    self.listening[heir] = (*place[:2], orders.CLOSED)
                 self.to_agw(orders.Released(leg, 10, 20))
 
     @staticmethod
@@ -145,7 +146,7 @@ class World:
             if (host, number) == (address, port):
                 if not syn.admits(*source):
                     return None
-                del self.listening[leg]
+                self.listening[leg] = (host, number, orders.CLOSED)
                 self.to_agw(orders.Accepted(leg, *source))
                 return leg
         raise AssertionError(f"nothing listens at {address}:{port}")
@@ -222,7 +223,7 @@ def test_early_connection_from_elsewhere_is_dropped_when_the_answer_comes() -> N
     core_address, core_port, _, _ = line_of(world.offer(ue("passive"), Side.ACCESS))
     stranger = world.connect(core_address, core_port, ("203.0.113.66", 5000))
     line_of(world.answer(peer("active"), Side.CORE))
-    assert stranger in world.listening
+    assert world.connect(core_address, core_port, ("203.0.113.66", 5000)) is None
     assert world.connect(core_address, core_port, (PEER_IP, 5001)) == stranger
 
 
