@@ -35,8 +35,8 @@ def settings(**limits: int) -> Settings:
 
 
 class Play:
-    """``orders`` and ``sent`` gather what the engine wants; Listen is answered at once, with a failure where ``busy`` has
-    the port or a leg of the engine has it. ``filters``: those of the listening sockets, by leg."""
+    """``orders`` and ``sent`` gather what the engine wants; Listen is answered at once, with a failure where ``busy``
+    or another leg has the port. ``places`` and ``filters`` are those of the listening sockets, by leg."""
 
     def __init__(self, given: Settings | None = None, *, serve: bool = True, tracing: bool = False) -> None:
         self.engine = AgwEngine(given or settings(), "agw-1", {"sha-256": OURS}, tracing=tracing)
@@ -104,9 +104,10 @@ class Play:
                 self._close(command.leg)
             case orders.Release() if not self.silent:
                 self.orders.append(command)
-                place, had = self.places.pop(command.leg, None), self.filters.pop(command.leg, None)
-                if command.heir is not None and place is not None and had is not None:
-                    self.places[command.heir], self.filters[command.heir] = place, orders.CLOSED
+                self.filters.pop(command.leg, None)
+                had = self.places.pop(command.leg, None)
+                if command.heir is not None and had is not None:
+                    self.places[command.heir], self.filters[command.heir] = had, orders.CLOSED
                 return [orders.Released(command.leg, *self.counters.get(command.leg, (0, 0)))]
             case orders.Count():
                 return [orders.Counted(command.leg, *self.counters.get(command.leg, (0, 0)))]

@@ -89,10 +89,11 @@ def test_reconnect_ends_both_connections_in_order_and_listens_on_the_same_ports(
     call.modify(call.access, remote=iq.RemoteSpec("192.0.2.78", 9, OTHER), reconnect=True, source_filter="address")
     released = [order.leg for order in play.take(orders.Release)]
     assert sorted(released) == sorted([call.access_leg, call.core_leg])
-    listens = {order.port: order for order in play.take(orders.Listen)}
-    assert sorted(listens) == [20000, 30000]
-    assert listens[20000].filter == SynFilter("source", "192.0.2.78")
-    assert not {order.leg for order in listens.values()} & {call.access_leg, call.core_leg}
+    assert play.take(orders.Listen) == []  # the ports never stopped being ours
+    assert sorted(port for _, port in play.places.values()) == [20000, 30000]
+    filters = {play.places[leg][1]: filter for leg, filter in play.filters.items()}
+    assert filters == {20000: SynFilter("source", "192.0.2.78"), 30000: OPEN}
+    assert not set(play.filters) & {call.access_leg, call.core_leg}
     assert play.notified() == []
     (trace,) = play.traces("bytes")
     assert (trace["a_to_c"], trace["c_to_a"], trace["seconds"]) == (500, 70, 2.0)
@@ -122,6 +123,7 @@ def test_reconnect_of_both_terminations_dials_nobody_before_the_whole_answer_is_
     )
     assert len(play.take(orders.Dial)) == 2
     change: dict[str, Any] = {"reconnect": True}
+    ports = sorted(play.places.values())
     commands = (
         iq.to_modify(
             call.core.termination,
@@ -136,6 +138,51 @@ def test_reconnect_of_both_terminations_dials_nobody_before_the_whole_answer_is_
     dialled = {(order.remote_address, order.remote_port) for order in play.take(orders.Dial)}
     assert dialled == {("198.51.100.10", 9001), ("192.0.2.78", 7001)}
     assert play.notified() == []
+    assert sorted(play.places.values()) == ports
+
+
+def test_whoever_connects_before_the_new_connection_is_ordered_meets_silence() -> None:
+    """An active UE dials with its answer, which the gateway hears of a little later; both sides, whoever connected."""
+    play = Play()
+    call = play.terminating()
+    call.modify(call.access, remote=iq.RemoteSpec("192.0.2.77", 9, UE))
+    assert play.filters == {call.access_leg: OPEN, call.core_leg: OPEN}
+    relaying(play, call)
+    silence = {call.access_leg: CLOSED, call.core_leg: CLOSED}
+    assert play.filters == silence
+    play.post(orders.RelayEnded(call.access_leg, True, "closed"))
+    assert play.filters == silence
+    call.modify(call.access, reconnect=True)
+    assert sorted(filter.kind for filter in play.filters.values()) == ["open", "open"]
+    assert not set(silence) & set(play.filters)
+    call.subtract()
+    assert not play.places
+
+
+def test_a_side_that_is_to_dial_answers_nobody_until_it_is_to_listen() -> None:
+    play = Play()
+    call = play.terminating(setup="active")
+    assert play.filters == {call.access_leg: CLOSED, call.core_leg: OPEN}
+    call.modify(call.access, setup="passive", remote=iq.RemoteSpec("192.0.2.77", 9, UE))
+    assert play.filters[call.access_leg] == OPEN
+
+
+def test_a_new_connection_with_a_change_of_both_terminations_takes_each_port_once() -> None:
+    play = Play()
+    call = play.terminating()
+    call.modify(call.access, remote=iq.RemoteSpec("192.0.2.77", 9, UE))
+    relaying(play, call)
+    play.orders.clear()
+    commands = (
+        iq.to_modify(call.access.termination, iq.StreamChange("TCP/TLS/MSRP", reconnect=True, setup="passive")),
+        iq.to_modify(
+            call.core.termination, iq.StreamChange("TCP/MSRP", remote=iq.RemoteSpec("198.51.100.9", 9001), setup="")
+        ),
+    )
+    play.request(Action(call.context, commands))
+    assert play.notified() == []
+    assert play.take(orders.Listen) == []
+    assert len(play.take(orders.Release)) == 2
 
 
 def test_reconnect_revives_a_context_that_has_failed() -> None:
@@ -157,8 +204,7 @@ def test_changes_without_reconnect_are_for_the_next_connection() -> None:
     call.modify(call.access, remote=iq.RemoteSpec("192.0.2.99", 9, OTHER), source_filter="address")
     assert play.orders == []
     call.modify(call.access, reconnect=True)
-    filters = {order.port: order.filter for order in play.take(orders.Listen)}
-    assert filters[20000] == SynFilter("source", "192.0.2.99")
+    assert SynFilter("source", "192.0.2.99") in play.filters.values()
 
 
 # --- TCP modes ------------------------------------------------------------------------------------------------------
@@ -410,7 +456,7 @@ def test_held_syns_are_given_up_and_told() -> None:
     ((termination, failure),) = play.notified()
     assert (termination, failure.kind) == (call.access.termination, "tcp-failed")
     assert "no remote address" in failure.text
-    assert {order.leg for order in play.take(orders.StopListening)} == {call.access_leg, call.core_leg}
+    assert play.filters == {call.access_leg: CLOSED, call.core_leg: CLOSED}
 
 
 def test_held_syns_that_found_their_address_are_not_given_up() -> None:
@@ -434,7 +480,7 @@ def test_a_connection_does_not_wait_for_ever_for_the_other_side() -> None:
     ((termination, failure),) = play.notified()
     assert (termination, failure.kind) == (call.core.termination, "tcp-failed")
     assert play.take(orders.Drop) == [orders.Drop(call.access_leg)]
-    assert [order.leg for order in play.take(orders.StopListening)] == [call.core_leg]
+    assert play.filters[call.core_leg] == CLOSED
 
 
 def test_tls_that_nobody_starts_is_given_up() -> None:

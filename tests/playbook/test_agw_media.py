@@ -79,7 +79,7 @@ def test_terminating_flow_where_the_ue_is_passive() -> None:
     call.modify(
         call.access, remote=iq.RemoteSpec("192.0.2.77", 7000, UE), setup="active", start_tls=True, ignore_syn=False
     )
-    assert play.take(orders.StopListening) == [orders.StopListening(call.access_leg)]
+    assert play.take(orders.SetFilter) == [orders.SetFilter(call.access_leg, CLOSED)]
     play.post(orders.Accepted(call.core_leg, "198.51.100.9", 4444))
     play.post(orders.Connected(call.access_leg, 20000))
     assert play.take(orders.ArmTls) == [orders.ArmTls(call.access_leg, "client", UE)]
@@ -115,8 +115,7 @@ def test_a_connection_from_elsewhere_is_dropped_when_the_address_becomes_known()
     play.post(orders.Accepted(call.access_leg, "192.0.2.66", 50000))
     call.modify(call.access, remote=iq.RemoteSpec("192.0.2.77", 9, UE))
     assert play.take(orders.Drop) == [orders.Drop(call.access_leg)]
-    (again,) = play.take(orders.Listen)
-    assert (again.leg, again.port, again.filter) == (call.access_leg, 20000, SynFilter("source", "192.0.2.77"))
+    assert play.take(orders.SetFilter) == [orders.SetFilter(call.access_leg, SynFilter("source", "192.0.2.77"))]
     play.take(orders.ArmTls)
     play.post(orders.Accepted(call.access_leg, "192.0.2.77", 50001))
     assert play.take(orders.ArmTls) == [orders.ArmTls(call.access_leg, "server", UE)]
@@ -141,8 +140,7 @@ def test_whoever_fails_before_the_ue_was_named_ends_nothing(failure: orders.Repo
     play.post(type(failure)(**{**values, "leg": call.access_leg}))
     assert play.notified() == []
     assert play.take(orders.Drop) == []
-    (again,) = play.take(orders.Listen)
-    assert (again.leg, again.port) == (call.access_leg, call.access.port)
+    assert play.take(orders.SetFilter) == [orders.SetFilter(call.access_leg, OPEN)]
     play.take(orders.ArmTls)
     play.post(orders.Accepted(call.access_leg, "192.0.2.77", 50001))
     assert play.take(orders.ArmTls) == [orders.ArmTls(call.access_leg, "server", None)]

@@ -10,14 +10,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.system.labs import left_over
 
 from imskit.driver import run
+from imskit.tls import Identity
 from imslab.lab import Lab
 from imslab.ue.account import UeOptions
 from imslab.ue.agent import UeAgent
 from imslab.ue.call import Call
 from imslab.ue.floor import FloorError, FloorHost
-from imslab.ue.media import FloorOptions, MediaOptions
+from imslab.ue.media import FloorOptions, MediaOptions, Reoffer
 from imswire.bfcp.floor_values import Floor
 from imswire.bfcp.tables import Status
 from imswire.sdp.attributes import E2ae, Setup, transport_of
@@ -77,6 +79,14 @@ async def floor_is_had(client: Call, server: Call) -> None:
     released = await client.floor.release(granted.id)
     assert released.status is Status.RELEASED
     assert server.floor.host.server.holders(1) == ()
+
+
+async def passes(client: Call, server: Call) -> None:
+    """Texts both ways on the MSRP line, and the floor on the BFCP line."""
+    for one, other in ((client, server), (server, client)):
+        await one.session.send_text(f"from {one.ue.account.user}")
+        assert (await other.session.receive()).text == f"from {one.ue.account.user}"
+    await floor_is_had(client, server)
 
 
 def check_passage(outgoing: Call, incoming: Call, client: Call, server: Call) -> None:
@@ -152,6 +162,47 @@ def test_descriptions_of_rfc_4583_and_msrp_beside_bfcp() -> None:
             assert (await other.receive()).text == f"line {number}"
         await floor_is_had(outgoing, incoming)
         await outgoing.hangup()
+
+    in_lab(main)
+
+
+@pytest.mark.parametrize("changed", ["session", "certificate"])
+def test_a_later_offer_of_a_new_connection(changed: str) -> None:
+    """From either side, MSRP and BFCP, whoever connects: the new connection carries what the old one did.
+
+    An active answerer dials with its 200, before the AGW has heard of it.
+    """
+
+    async def main(lab: Lab) -> None:
+        alice, bob = await two(lab)
+        roles = [(Setup.ACTPASS, Setup.ACTIVE), (Setup.ACTPASS, Setup.PASSIVE), (Setup.ACTIVE, Setup.PASSIVE)]
+        roles.append((Setup.PASSIVE, Setup.ACTIVE))
+        outgoing = {}
+        for offer, answer in roles:
+            media = MediaOptions(floor=FloorOptions("client"), offer_setup=offer, answer_setup=answer)
+            call = alice.dial(bob.account.aor, media)
+            outgoing[call.call_id] = (call, media)
+        incoming = [await bob.wait_call() for _ in roles]
+        for call in incoming:
+            call.accept(replace(outgoing[call.call_id][1], floor=FloorOptions("server")))
+
+        async def renew(here: Call, there: Call, number: int) -> None:
+            await here.answered()
+            await passes(here, there)
+            for offerer in (there, here, there):
+                old = [end.session.link for end in (here, there)] + [end.floor.link for end in (here, there)]
+                identity = Identity.generate(f"renewed {number}") if changed == "certificate" else None
+                await offerer.reoffer(Reoffer(renew=True, identity=identity))
+                await passes(here, there)
+                new = [end.session.link for end in (here, there)] + [end.floor.link for end in (here, there)]
+                assert not [link for link in new if link in old]
+            assert await here.hangup() == 200
+            await there.wait_end()
+
+        pairs = [(outgoing[call.call_id][0], call) for call in incoming]
+        await asyncio.gather(*(renew(*pair, number) for number, pair in enumerate(pairs)))
+        await lab.wait_lines(lambda lines: not left_over(lines))
+        assert not [line for line in lab.lines() if line.kind == "tcp" and line.what == "failed"]
 
     in_lab(main)
 

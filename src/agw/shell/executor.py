@@ -15,7 +15,7 @@ from collections.abc import Callable
 from agw.core import orders
 from agw.core.orders import Order, Report
 from agw.settings import LimitSettings, TimerSettings, TlsSettings
-from agw.shell import synfilter
+from agw.shell import sockets, synfilter
 from agw.shell.aware import AwareEnd
 from agw.shell.gate import TlsGate
 from agw.shell.identities import Identities
@@ -27,7 +27,6 @@ from imskit.logs import get_logger
 
 log = get_logger("agw.executor")
 
-_BACKLOG = 8
 _ACCEPT_AGAIN = 0.25  # seconds, when out of descriptors
 
 
@@ -129,20 +128,9 @@ class Executor:
 
     def _listen(self, order: orders.Listen) -> None:
         leg = self._legs.setdefault(order.leg, LegState(order.leg))
-        family = socket.AF_INET6 if ":" in order.address else socket.AF_INET
-        sock = None
         try:
-            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind((order.address, order.port))
-            if order.filter.kind != "open":
-                synfilter.attach(sock, order.filter)
-            sock.listen(_BACKLOG)
+            sock = sockets.listening(order.address, order.port, order.filter)
         except OSError as error:
-            if sock is not None:
-                sock.close()
             self._report(orders.ListenFailed(leg.id, error.errno == errno.EADDRINUSE, error.strerror or str(error)))
             return
         leg.listener = sock
@@ -221,13 +209,7 @@ class Executor:
             self._loop.add_reader(leg.listener.fileno(), self._acceptable, leg)
 
     def _adopt(self, leg: LegState, sock: socket.socket) -> None:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._timers.keepalive:  # no TCP_USER_TIMEOUT: a receiver that takes its time is alive
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(self._timers.keepalive)))
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(self._timers.keepalive / 4)))
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+        sockets.prepare(sock, self._timers.keepalive)
         leg.sock = sock
         leg.phase = Phase.CONNECTED
 
@@ -236,7 +218,7 @@ class Executor:
     def _dial(self, order: orders.Dial) -> None:
         leg = self._legs.setdefault(order.leg, LegState(order.leg))
         self._silence(leg)
-        family = socket.AF_INET6 if ":" in order.remote_address else socket.AF_INET
+        family = sockets.family_of(order.remote_address)
         code = 0
         for port in (order.port, 0):  # a remainder of an older connection may hold our port: then any other will do
             try:
@@ -246,7 +228,7 @@ class Executor:
                 return
             self._adopt(leg, sock)
             leg.phase = Phase.DIALLING
-            code = _connect(sock, leg.listener, (order.address, port), (order.remote_address, order.remote_port))
+            code = sockets.connect(sock, leg.listener, (order.address, port), (order.remote_address, order.remote_port))
             if code not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
                 break
             if port:  # a socket that is bound cannot be bound anew
@@ -421,29 +403,3 @@ class Executor:
             leg.tls.set_app_data(None)
         leg.sock = leg.tls = leg.mismatch = leg.verified = None
         leg.phase = Phase.IDLE
-
-
-def _connect(
-    sock: socket.socket, listener: socket.socket | None, local: tuple[str, int], remote: tuple[str, int]
-) -> int:
-    """Bind and begin to connect; an errno, 0 when connected at once.
-
-    Beside SO_REUSEADDR, which is for connections that are still closing, Linux lets a port that is being listened on be
-    bound where both sockets have SO_REUSEPORT at that moment, and only then: afterwards nobody shall share it.
-    """
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        both = (sock, listener) if listener is not None else ()
-        for each in both:
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        try:
-            sock.bind(local)
-        finally:
-            for each in both:
-                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
-    except OSError as error:
-        return error.errno or errno.EINVAL
-    try:
-        return sock.connect_ex(remote)
-    except OSError as error:  # an address that cannot be read
-        return error.errno or errno.EINVAL

@@ -131,15 +131,112 @@ def test_large_segments_pass_a_connection_that_came_through_a_filter() -> None:
     on_loop(main)
 
 
-def test_one_connection_is_accepted_and_the_next_is_refused() -> None:
+def knock(port: int, host: str = "127.0.0.1") -> socket.socket:
+    """A SYN that is not waited for."""
+    client = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    client.setblocking(False)
+    assert client.connect_ex((host, port)) == errno.EINPROGRESS
+    return client
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("over", [False, True], ids=["relaying", "the old one has ended"])
+def test_one_connection_is_accepted_and_the_next_waits_for_the_order(host: str, over: bool) -> None:
+    """The peer of a new connection may be earlier than the order for it: its SYN meets silence, not RST."""
+
+    async def main() -> None:
+        async with rig() as r:
+            port = r.listen(1, host)
+            first = await asyncio.to_thread(connect, port, host)
+            await r.wait(orders.Accepted, 1)
+            if over:
+                r(orders.Drop(1))
+            with knock(port, host) as early:
+                await held(r.executor.listener_of(1))
+                assert early.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+                r(orders.Release(1, 2))
+                assert r.seen(orders.Released, 1)
+                r(orders.SetFilter(2, orders.OPEN))
+                accepted = await r.wait(orders.Accepted, 2)
+                assert (accepted.address, accepted.port) == early.getsockname()[:2]
+                assert r.seen(orders.SynHeld, 1) or r.seen(orders.SynHeld, 2)
+            r(orders.Release(2))
+            first.close()
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.to_thread(connect, port, host)
+
+    on_loop(main)
+
+
+def test_who_queued_behind_the_accepted_connection_is_not_taken_for_a_later_one() -> None:
+    async def main() -> None:
+        async with rig() as r:
+            port = r.listen(1)
+            clients = [connect(port) for _ in range(3)]
+            await r.wait(orders.Accepted, 1)
+            for stranger in clients[1:]:
+                assert await asyncio.to_thread(stranger.recv, 1) == b""
+            r(orders.Release(1, 2))
+            r(orders.SetFilter(2, orders.OPEN))
+            again = await asyncio.to_thread(connect, port)
+            assert (await r.wait(orders.Accepted, 2)).port == again.getsockname()[1]
+            for client in (*clients, again):
+                client.close()
+
+    on_loop(main)
+
+
+def test_a_filter_that_crosses_with_an_accepted_connection_opens_nothing() -> None:
     async def main() -> None:
         async with rig() as r:
             port = r.listen(1)
             first = await asyncio.to_thread(connect, port)
             await r.wait(orders.Accepted, 1)
-            with pytest.raises(ConnectionRefusedError):
-                await asyncio.to_thread(connect, port)
+            r(orders.SetFilter(1, orders.OPEN))
+            with knock(port):
+                await held(r.executor.listener_of(1))
             first.close()
+
+    on_loop(main)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_after_dialling_the_port_listens_again_and_dials_again(host: str) -> None:
+    """The UE was dialled, connects itself to the same port after a new offer, and is dialled after another one."""
+
+    async def main() -> None:
+        async with rig() as r:
+            port = r.listen(1, host)
+            with listener(host) as server:
+                remote = server.getsockname()[1]
+                r(orders.Dial(1, host, port, host, remote))
+                assert (await r.wait(orders.Connected, 1)).local_port == port
+                old = await accept(server)
+                with knock(port, host) as early:
+                    await held(r.executor.listener_of(1))
+                    r(orders.Release(1, 2))
+                    assert await asyncio.to_thread(old.recv, 1) == b""
+                    r(orders.SetFilter(2, orders.OPEN))
+                    assert (await r.wait(orders.Accepted, 2)).port == early.getsockname()[1]
+                r(orders.Release(2, 3))
+                with listener(host) as other:
+                    r(orders.Dial(3, host, port, host, other.getsockname()[1]))
+                    assert (await r.wait(orders.Connected, 3)).local_port == port
+                    assert not [x for x in r.reports if isinstance(x, (orders.ListenFailed, orders.DialFailed))]
+                old.close()
+
+    on_loop(main)
+
+
+def test_nobody_else_may_listen_on_the_port_after_it_was_dialled_from() -> None:
+    async def main() -> None:
+        async with rig() as r:
+            port = r.listen(1)
+            with listener() as server:
+                r(orders.Dial(1, "127.0.0.1", port, "127.0.0.1", server.getsockname()[1]))
+                await r.wait(orders.Connected, 1)
+            r(orders.Listen(2, "127.0.0.1", port, orders.OPEN))
+            assert r.seen(orders.ListenFailed, 2)[0].in_use
 
     on_loop(main)
 
@@ -154,7 +251,7 @@ def test_dropped_leg_listens_again_on_its_port() -> None:
             with contextlib.suppress(ConnectionResetError):
                 assert await asyncio.to_thread(first.recv, 1) == b""
             r.reports.clear()
-            r(orders.Listen(1, "127.0.0.1", port, orders.OPEN))
+            r(orders.SetFilter(1, orders.OPEN))
             second = await asyncio.to_thread(connect, port)
             await r.wait(orders.Accepted, 1)
             first.close()
