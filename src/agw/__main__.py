@@ -9,7 +9,9 @@ from agw.settings import Settings, port_slice
 from agw.shell.supervisor import UNUSABLE, die_with_parent, run_supervisor, worker_count
 from agw.shell.worker import run_worker
 from imskit.driver import run as run_loop
+from imskit.links import check_plain
 from imskit.settings import SettingsError, dump, load
+from imskit.sockets import parse_endpoint
 from imskit.tls import TlsConfigError
 
 app = typer.Typer(
@@ -27,6 +29,7 @@ Config = Annotated[Path, typer.Option("--config", "-c", help="Settings file (TOM
 def _load(config: Path) -> Settings:
     try:
         settings = load(config, Settings)
+        check_plain(parse_endpoint(settings.agw.controller), settings.agw.insecure)
         for name, realm in settings.realm.items():
             try:
                 port_slice(realm.ports, 0, worker_count(settings))

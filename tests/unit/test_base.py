@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from imswire.base import Backoff, LimitExceeded, ProtocolError, TpktFramer, tpkt
 
 
@@ -37,7 +38,7 @@ def test_a_wrong_version_is_named_with_its_offset() -> None:
 
 @pytest.mark.parametrize("header", [b"\x03\x00\x00\x00", b"\x03\x00\x00\x03"])
 def test_a_length_below_the_header_is_refused(header: bytes) -> None:
-    with pytest.raises(ProtocolError, match="tpkt.length"):
+    with pytest.raises(ProtocolError, match=r"tpkt\.length"):
         TpktFramer().feed(header)
 
 
