@@ -11,7 +11,9 @@ from agw.shell.supervisor import UNUSABLE, die_with_parent, run_supervisor, work
 from agw.shell.worker import run_worker
 from imskit.admin import ROWS, AdminError
 from imskit.driver import run as run_loop
+from imskit.links import check_plain
 from imskit.settings import SettingsError, dump, load
+from imskit.sockets import parse_endpoint
 from imskit.tls import TlsConfigError
 
 app = typer.Typer(
@@ -29,6 +31,7 @@ Config = Annotated[Path, typer.Option("--config", "-c", help="Settings file (TOM
 def _load(config: Path) -> Settings:
     try:
         settings = load(config, Settings)
+        check_plain(parse_endpoint(settings.agw.controller), settings.agw.insecure)
         for name, realm in settings.realm.items():
             try:
                 port_slice(realm.ports, 0, worker_count(settings))

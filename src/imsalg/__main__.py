@@ -11,7 +11,9 @@ from imsalg.shell.show import show
 from imskit import logs
 from imskit.admin import ROWS, AdminError, Query
 from imskit.driver import run as run_loop
+from imskit.links import check_plain
 from imskit.settings import SettingsError, dump, load
+from imskit.sockets import parse_endpoint
 from imskit.tls import TlsConfigError
 
 app = typer.Typer(
@@ -27,11 +29,13 @@ Config = Annotated[Path, typer.Option("--config", "-c", help="Settings file (TOM
 
 def _load(config: Path) -> Settings:
     try:
-        return load(config, Settings)
+        settings = load(config, Settings)
+        check_plain(parse_endpoint(settings.gateways.listen), settings.gateways.insecure)
     except SettingsError as error:
         for problem in error.problems:
             typer.echo(problem, err=True)
         raise typer.Exit(2) from None
+    return settings
 
 
 @app.command(epilog="Example:  imsalg run --config configs/imsalg.toml")

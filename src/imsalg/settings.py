@@ -5,6 +5,7 @@ Durations are seconds, sizes octets. ``[realm.<name>]`` holds what a realm is fo
 """
 
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
 from typing import Literal
 
 from imsalg.media_settings import FailureSettings, GatewayTimers, MediaLimits, MediaPolicy, MediaRealm, MediaSettings
@@ -70,7 +71,7 @@ class RealmSettings(MediaRealm):
     ``kind``: ``access`` faces UEs, ``core`` faces the home network. Access realms: ``core_realm`` is where their
     requests go (empty: the only core realm); ``allow_unregistered`` lets UEs without a binding call; ``route_check``
     says whether a Route that differs from the Service-Route is replaced or answered 400 (TS 24.229 5.2.6.3). Core
-    realms: ``next_hop`` is the SIP URI of the core's entry.
+    realms: ``next_hop`` is the SIP URI of the core's entry, by IP address.
     """
 
     kind: Literal["access", "core"] = "access"
@@ -189,11 +190,17 @@ class Settings:
             if realm.kind == "access" and not realm.core_realm and len(cores) > 1:
                 raise ValueError(f"realm {name!r} needs 'core_realm': there are several core realms")
             if realm.kind == "core":
-                wanted = SipUri.parse(realm.next_hop).transport
-                if not any(listen.realm == name and listen.transport == wanted for listen in self.listen):
+                hop = SipUri.parse(realm.next_hop)
+                wanted, v6 = hop.transport, _is_ipv6(hop.param("maddr") or hop.host)
+                if v6 is None:
+                    raise ValueError(f"realm {name!r}: next_hop names {hop.host!r}; it must be an IP address")
+                fitting = [one for one in self.listen if one.realm == name and one.transport == wanted]
+                if not fitting:
                     raise ValueError(
                         f"realm {name!r}: next_hop goes over {wanted}, but no listener there has that transport"
                     )
+                if not any((":" in one.host) is v6 for one in fitting):
+                    raise ValueError(f"realm {name!r}: no {wanted} listener there has the address family of next_hop")
 
     def core_of(self, access_realm: str) -> str:
         """The core realm that an access realm's requests go to."""
@@ -214,3 +221,11 @@ class Settings:
             failures=self.failures,
             retry_after=self.limits.retry_after,
         )
+
+
+def _is_ipv6(host: str) -> bool | None:
+    """Whether an address literal is IPv6; None for a name, which nothing here looks up."""
+    try:
+        return ip_address(host.strip("[]")).version == 6
+    except ValueError:
+        return None

@@ -63,6 +63,12 @@ def check_endpoint(endpoint: Endpoint, tls: ssl.SSLContext | None, insecure: boo
         raise LinkRefused(endpoint, "plain H.248 is for loopback only; use tls: with certificates on both sides")
 
 
+def check_plain(endpoint: Endpoint, insecure: bool) -> None:
+    """What :func:`check_endpoint` says of a link without TLS; for a look at settings that opens no certificate."""
+    if endpoint.scheme != "tls":
+        check_endpoint(endpoint, None, insecure)
+
+
 class LinkServer:
     """The controller's side: every peer is one link, numbered from 1.
 

@@ -324,6 +324,50 @@ def test_always_secures_even_a_ue_that_never_agreed() -> None:
     assert b"TCP/MSRP" in book.request("INVITE").body
 
 
+@pytest.mark.parametrize("record_route", [False, True])
+@pytest.mark.parametrize("check", ["replace", "reject"])
+def test_a_ue_in_a_call_cannot_choose_where_its_requests_go(check: str, record_route: bool) -> None:
+    """TS 24.229 5.2.6.3: Route of later requests is that of the dialog, or it is replaced or refused."""
+    book = Book(settings(access={"route_check": check}))
+    gateway = Gateway(book)
+    invite = originate(book, gateway)
+    reply = answer(invite, 200, BOB, body=PLAIN_ANSWER)
+    if record_route:
+        reply = reply.replace(b"Record-Route:", b"Record-Route: <sip:10.9.0.77;lr>\r\nRecord-Route:", 1)
+    book.feed(wire(reply, SCSCF))
+    gateway.answer()
+    ok = book.response(200)
+    hop = "10.9.0.77" if record_route else "10.9.0.50"
+    for method, number in (("ACK", 1), ("INFO", 2)):
+        book.receive(UE, from_caller(method, number, ok))
+        ((passed, flow),) = book.out()
+        assert (passed.cseq.method, flow.remote[0]) == (method, hop)
+    astray = from_caller("INFO", 3, ok).strip() + "\nRoute: <sip:10.88.88.88:2944;lr>"
+    book.receive(UE, astray)
+    if check == "reject":
+        assert book.response(400)
+    else:
+        ((passed, flow),) = book.out()
+        assert flow.remote[0] == hop
+        assert "10.88.88.88" not in str(passed.headers.get_all("route"))
+
+
+def test_a_bye_that_was_challenged_is_repeated_and_other_dialogs_are_unknown() -> None:
+    book = Book()
+    gateway = Gateway(book)
+    _, ok = establish(book, gateway)
+    book.receive(UE, from_caller("INFO", 2, ok).replace("tag=callee", "tag=nobody"))
+    assert book.response(481)
+    book.receive(UE, from_caller("BYE", 3, ok))
+    gateway.answer()
+    book.feed(wire(answer(book.request("BYE"), 407), SCSCF))
+    assert book.response(407)
+    book.receive(UE, from_caller("BYE", 4, ok))
+    book.feed(wire(answer(book.request("BYE"), 200), SCSCF))
+    assert book.response(200)
+    assert book.engine.gauges["calls"] == 0
+
+
 def test_the_trace_joins_sip_and_the_gateway() -> None:
     book = Book()
     gateway = Gateway(book)

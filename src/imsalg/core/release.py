@@ -162,6 +162,7 @@ class Release:
         """A BYE of one end was sent on. When it ends the last confirmed leg, the media are over (RFC 3261 15.1)."""
         ctx = self._ctx
         leg = call.legs.pop(forward.leg, None)
+        call.gone = leg or call.gone
         if call.stage is Stage.ESTABLISHED and leg is not None and not call.confirmed_legs:
             call.stage = Stage.ENDING
             self.media_over(call)
@@ -209,7 +210,7 @@ class Release:
             target = _contact_uri(party.contact)
             if target is None:
                 raise ProtocolError("release.contact", "the dialog has no Contact")
-            routes = self._dialog_routes(call, side, party)
+            routes = self.dialog_routes(call, side, party)
             bye = _request("BYE", target, from_address, party.address, call.call_id, call.cseq[other(side)], routes)
             bye.headers.add("Reason", reason_of(answer))
             flow = self._flow(side, bye, call.flows[side])
@@ -228,7 +229,8 @@ class Release:
             return known
         return self._ctx.network.resolve(next_uri(request), known.realm)
 
-    def _dialog_routes(self, call: Call, side: Side, party: Party) -> list[str]:
+    def dialog_routes(self, call: Call, side: Side, party: Party) -> list[str]:
+        """The route set from here to ``party`` on ``side``, nearest hop first (RFC 3261 12.1)."""
         values = [value for line in party.record_route for value in split_values(line)]
         if side is call.caller_side:
             return values  # as it stood in the INVITE when it reached us: nearest hop first
@@ -237,7 +239,7 @@ class Release:
     def _routes(self, party: Party, forward: Forward) -> list[str]:
         if forward.call is None:
             return []
-        return self._dialog_routes(forward.call, other(forward.side), party)
+        return self.dialog_routes(forward.call, other(forward.side), party)
 
 
 def _beyond(values: list[str], token: str, ctx: Context) -> list[str]:

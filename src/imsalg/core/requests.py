@@ -1,5 +1,7 @@
 """Requests that arrive: checked, routed, and sent on (RFC 3261 16.3 to 16.6, TS 24.229 5.2.6 and 5.2.7)."""
 
+from collections.abc import Sequence
+
 from imsalg.core import header_policy, security
 from imsalg.core.bindings import Binding, user_of
 from imsalg.core.context import Context
@@ -115,6 +117,7 @@ class Requests:
             call = found[0]
             ctx.call, ctx.who = call, call.profile.user
             ctx.network.pop_exact(outgoing.headers, call.tokens[other(side)])
+            self._check_dialog_route(call, side, outgoing)
             header_policy.apply(OUT[side], outgoing)
             forward = Forward(
                 None, request, outgoing, self._in_call_flow(call, side, outgoing), side, call, purpose=Purpose.ACK
@@ -158,6 +161,7 @@ class Requests:
         forward.leg = leg_of(call, side, request)
         self._offers.check(call, forward)
         ctx.network.pop_exact(outgoing.headers, call.tokens[other(side)])
+        self._check_dialog_route(call, side, outgoing)
         header_policy.apply(OUT[side], outgoing)
         forward.flow = self._in_call_flow(call, side, outgoing)
         if side is Side.ACCESS:
@@ -170,6 +174,20 @@ class Requests:
         self._offers.send(forward)
         if request.method == "BYE":
             self._release.bye_sent(call, forward)
+
+    def _check_dialog_route(self, call: Call, side: Side, outgoing: Request) -> None:
+        """TS 24.229 5.2.6.3: a UE's Route beyond this node is that of the dialog, or it could send to anybody."""
+        if side is Side.CORE:
+            return
+        party = call.caller
+        if call.caller_side is Side.ACCESS:
+            tag = tag_of(outgoing.headers.get("to"))
+            leg = call.legs.get(tag) or call.gone
+            if leg is None or leg.tag != tag:
+                raise Answer(481)
+            party = leg.party
+        reject = self._ctx.settings.realm[call.realms[Side.ACCESS]].route_check == "reject"
+        _check_route(outgoing, self._release.dialog_routes(call, Side.CORE, party), "dialog", reject=reject)
 
     def _in_call_flow(self, call: Call, side: Side, outgoing: Request) -> Flow:
         if side is Side.CORE:
@@ -237,7 +255,8 @@ class Requests:
         header_policy.apply(Direction.REQUEST_FROM_UE, outgoing)
         if identity is not None:
             outgoing.headers.add("P-Asserted-Identity", identity)
-        self._check_route(outgoing, binding, reject=realm.route_check == "reject")
+        service_route = binding.service_route if binding is not None else ()  # TS 24.229 5.2.6.3
+        _check_route(outgoing, service_route, "registration", reject=realm.route_check == "reject")
         has_route = "route" in outgoing.headers
         core = ctx.cores[flow.realm]
         target = ctx.network.resolve(next_uri(outgoing), core) if has_route else ctx.network.next_hop(core)
@@ -260,19 +279,6 @@ class Requests:
             if (found := binding.identity(NameAddr.parse(value).uri)) is not None:
                 return found
         return binding.default_identity
-
-    @staticmethod
-    def _check_route(outgoing: Request, binding: Binding | None, *, reject: bool) -> None:
-        """TS 24.229 5.2.6.3: the preloaded Route must be the Service-Route of the registration."""
-        expected = binding.service_route if binding is not None else ()
-        given = outgoing.headers.values("route")
-        if [_bare(value) for value in given] == [_bare(value) for value in expected]:
-            return
-        if reject:
-            raise Answer(400, "Route differs from the Service-Route of the registration")
-        outgoing.headers.remove("route")
-        if expected:
-            outgoing.headers.add("Route", ", ".join(expected))
 
     def _to_ue(self, key: ServerKey, request: Request, outgoing: Request, flow: Flow, user: str | None) -> None:
         ctx = self._ctx
@@ -351,6 +357,18 @@ class Requests:
         call.saw_cseq(side, request.cseq.number)
         ctx.call = call
         return call
+
+
+def _check_route(outgoing: Request, expected: Sequence[str], of: str, *, reject: bool) -> None:
+    """Replace a Route that is not ``expected``, or raise Answer 400."""
+    given = outgoing.headers.values("route")
+    if [_bare(value) for value in given] == [_bare(value) for value in expected]:
+        return
+    if reject:
+        raise Answer(400, f"Route differs from the route set of the {of}")
+    outgoing.headers.remove("route")
+    if expected:
+        outgoing.headers.add("Route", ", ".join(expected))
 
 
 def _bare(value: str) -> str:

@@ -62,7 +62,7 @@ class Responses:
         if response.status >= 200:
             forward.answered = True
             ctx.drop_forward(forward)
-            if forward.received.method == "BYE" and forward.call is not None:
+            if forward.received.method == "BYE" and response.status not in (401, 407):  # then it comes again
                 self._release.bye_answered(forward.call)
 
     def _back(self, forward: Forward, response: Response) -> None:

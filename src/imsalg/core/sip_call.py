@@ -127,6 +127,7 @@ class Call:
         "exchanges",
         "flows",
         "forwards",
+        "gone",
         "has_media",
         "key",
         "legs",
@@ -151,6 +152,7 @@ class Call:
         self.realms: dict[Side, str] = {Side.ACCESS: profile.access_realm, Side.CORE: profile.core_realm}
         self.flows: dict[Side, Flow] = {}
         self.legs: dict[str, Leg] = {}
+        self.gone: Leg | None = None  # the leg that a BYE ended last: the BYE may be repeated (401, 407)
         self.cseq: dict[Side, int] = {Side.ACCESS: 0, Side.CORE: 0}
         self.forwards: set[Forward] = set()
         self.stage = Stage.EARLY

@@ -28,7 +28,9 @@ REALMS = {"access": {"kind": "access"}, "core": {"kind": "core", "next_hop": "si
         ({"listen": [*LISTEN, {"realm": "access", "transport": "tls"}]}, "'certificate' and 'key'"),
         ({"realm": {**REALMS, "core": {"kind": "core"}}}, "needs 'next_hop'"),
         ({"realm": {**REALMS, "core": {"kind": "core", "next_hop": "127.0.0.1"}}}, "'next_hop' '127.0.0.1'"),
-        ({"realm": {**REALMS, "core": {"kind": "core", "next_hop": "sip:a;transport=tcp"}}}, "goes over tcp"),
+        ({"realm": {**REALMS, "core": {"kind": "core", "next_hop": "sip:127.0.0.1;transport=tcp"}}}, "goes over tcp"),
+        ({"realm": {**REALMS, "core": {"kind": "core", "next_hop": "sip:scscf.example.net"}}}, "must be an IP address"),
+        ({"realm": {**REALMS, "core": {"kind": "core", "next_hop": "sip:[::1]"}}}, "address family"),
         ({"realm": {**REALMS, "access": {"kind": "access", "core_realm": "x"}}}, "core_realm 'x'"),
         ({"listen": [{**LISTEN[0], "host": "0.0.0.0"}, LISTEN[1]]}, "needs 'advertise'"),
         ({"imsalg": {"token_key": "zz"}}, "not hexadecimal"),
@@ -57,6 +59,16 @@ def test_check_does_not_print_the_secret(tmp_path: Path) -> None:
     assert shown.exit_code == 0
     assert "5a5a" not in shown.output
     assert 'token_key = "(set)"' in shown.output
+
+
+def test_check_names_a_link_that_run_would_refuse(tmp_path: Path) -> None:
+    path = tmp_path / "imsalg.toml"
+    path.write_text(dump(settings(gateways={"listen": "tcp:192.0.2.1:2944"})))
+    refused = CliRunner().invoke(app, ["check", "--config", str(path)])
+    assert refused.exit_code == 2
+    assert "plain H.248 is for loopback only" in refused.output
+    path.write_text(dump(settings(gateways={"listen": "tcp:192.0.2.1:2944", "insecure": True})))
+    assert CliRunner().invoke(app, ["check", "--config", str(path)]).exit_code == 0
 
 
 def test_the_media_half_gets_its_part() -> None:
