@@ -33,7 +33,7 @@ def listening(address: str, port: int, filter: SynFilter) -> socket.socket:
 
 
 def prepare(sock: socket.socket, keepalive: float) -> None:
-    """Make a connection ready for media; ``keepalive``: seconds of silence after which its peer is looked for, 0: never.
+    """Make a connection ready for media; ``keepalive``: seconds until its peer is looked for, 0: never.
 
     There is no TCP_USER_TIMEOUT: a receiver that takes its time is alive.
     """
