@@ -26,8 +26,8 @@ from imskit.common_settings import MediaTlsSettings
 type PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 type Fingerprints = tuple[tuple[str, bytes], ...]  # (hash name in lower case, octets)
 
-# Most preferred first (RFC 8122 5). MD5 and MD2 MUST NOT be used; SHA-1 only where a setting says so.
-PREFERENCE = ("sha-512", "sha-384", "sha-256", "sha-224")
+# Most preferred first (RFC 8122 5), SHA-256 at least. MD5 and MD2 MUST NOT be used; SHA-1 only where a setting says so.
+PREFERENCE = ("sha-512", "sha-384", "sha-256")
 _HASHLIB = {name: name.replace("-", "") for name in (*PREFERENCE, "sha-1")}
 _OPTIONS = SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE
 _VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}

@@ -185,8 +185,9 @@ def test_the_most_preferred_hash_makes_the_set() -> None:
     assert select_fingerprints([("SHA-256", BAD)]) == (("sha-256", BAD),)
     assert select_fingerprints([("sha-1", b"x" * 20), ("md5", b"x" * 16), ("md2", b"x" * 16)]) == ()
     assert select_fingerprints([("sha-1", b"x" * 20)], allow_sha1=True) == (("sha-1", b"x" * 20),)
-    both = [("sha-1", b"x" * 20), ("sha-224", b"x" * 28)]
-    assert select_fingerprints(both, allow_sha1=True) == (("sha-224", b"x" * 28),)
+    both = [("sha-1", b"x" * 20), ("sha-224", b"x" * 28), ("sha-256", b"x" * 32)]
+    assert select_fingerprints(both, allow_sha1=True) == (("sha-256", b"x" * 32),)
+    assert select_fingerprints(both[1:2], allow_sha1=True) == ()  # weaker than SHA-256, and no setting allows it
 
 
 def test_any_fingerprint_of_the_chosen_set_lets_the_leaf_pass() -> None:
