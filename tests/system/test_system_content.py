@@ -222,6 +222,7 @@ def test_a_capture_shows_plain_text_on_the_core_leg_only(labs: Labs, capture: Ca
 
     async def scenario(lab: Lab) -> None:
         talk = await connect(lab, SECURE, PLAIN)
+        await talk.texts()  # both ends are connected now
         access, core = (call.session.link for call in talk.ends)
         assert access is not None
         assert core is not None
