@@ -280,13 +280,7 @@ class MediaControl:
             case orders.Accepted():
                 self._on_accepted(leg, report, now)
             case orders.Connected():
-                if leg.tcp is not Tcp.DIALLING:
-                    self._emit(orders.Drop(leg.id))
-                    return leg
-                leg.tcp = Tcp.UP
-                self._record.trace(leg, "tcp", what="connected", peer=address_text(leg.peer))
-                self._joining.begin(leg.context.id, now)
-                self.advance(leg.context, now)
+                self._on_connected(leg, now)
             case orders.DialFailed():
                 leg.tcp = Tcp.DOWN
                 self._record.trace(leg, "tcp", what="failed", peer=address_text(leg.peer), text=report.text)
@@ -317,6 +311,15 @@ class MediaControl:
                 if isinstance(report, orders.Released):
                     self._on_released(leg, now)
         return leg
+
+    def _on_connected(self, leg: Leg, now: float) -> None:
+        if leg.tcp is not Tcp.DIALLING:  # it was given up meanwhile
+            self._emit(orders.Drop(leg.id))
+            return
+        leg.tcp = Tcp.UP
+        self._record.trace(leg, "tcp", what="connected", peer=address_text(leg.peer))
+        self._joining.begin(leg.context.id, now)
+        self.advance(leg.context, now)
 
     def _on_listening(self, leg: Leg, report: orders.Listening, now: float) -> None:
         if leg.tcp is Tcp.STARTING:
