@@ -1,5 +1,6 @@
 """Requests that arrive: checked, routed, and sent on (RFC 3261 16.3 to 16.6, TS 24.229 5.2.6 and 5.2.7)."""
 
+import re
 from collections.abc import Sequence
 
 from imsalg.core import header_policy, security
@@ -33,14 +34,19 @@ CAPABILITIES = (
     ("Supported", "path"),
 )
 """What an OPTIONS to this node is told (RFC 3261 11.2)."""
+SCHEMES = frozenset({"sip", "sips", "tel", "urn", "im", "pres"})
+"""Of Request-URIs that are sent on; what they stand for is the core's business (RFC 3261 16.3 step 2)."""
+# No headers part: what hides there must not become part of a message (RFC 3261 19.1.5, RFC 4475 3.1.2.11).
+_SIP_URI = re.compile(r"[^:]*:(?:[^@]*@)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?(?:;[^?@]*)?", re.ASCII)
 OUT = {Side.ACCESS: Direction.REQUEST_FROM_UE, Side.CORE: Direction.REQUEST_TO_UE}
 
 
 def forwardable(ctx: Context, request: Request, side: Side) -> Request:
     """A copy of ``request`` that passed RFC 3261 16.3: hops left, no extension demanded of proxies that we lack.
 
-    Raises :class:`Answer` 483 or 420, ProtocolError for unreadable values.
+    Raises :class:`Answer` 400, 416, 483 or 420, ProtocolError for unreadable values.
     """
+    _check_uri(request.uri)
     outgoing = request.copy()
     headers = outgoing.headers
     hops = request.max_forwards
@@ -56,6 +62,14 @@ def forwardable(ctx: Context, request: Request, side: Side) -> Request:
         if unknown:
             raise Answer(420, headers=(("Unsupported", ", ".join(unknown)),))
     return outgoing
+
+
+def _check_uri(uri: str) -> None:
+    scheme = uri.partition(":")[0].lower()
+    if scheme not in SCHEMES:
+        raise Answer(416)
+    if scheme in ("sip", "sips") and _SIP_URI.fullmatch(uri) is None:
+        raise Answer(400, "the Request-URI cannot be read, or has a headers part")
 
 
 class Requests:

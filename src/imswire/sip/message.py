@@ -72,6 +72,14 @@ REASONS: dict[int, str] = {
     606: "Not Acceptable",
 }
 
+METHODS = frozenset(
+    {
+        *("ACK", "BYE", "CANCEL", "INFO", "INVITE", "MESSAGE", "NOTIFY", "OPTIONS", "PRACK", "PUBLISH", "REFER"),
+        *("REGISTER", "SUBSCRIBE", "UPDATE"),
+    }
+)
+"""The methods that are registered (IANA, sip-methods); others pass a proxy too."""
+
 # Responses to these may make a dialog or add a usage, so Record-Route is copied into them (RFC 3261 12.1.1, RFC 6665).
 DIALOG_METHODS = frozenset({"INVITE", "SUBSCRIBE", "NOTIFY", "REFER"})
 
@@ -250,11 +258,17 @@ class Request(_Message):
         answer = self.headers.only(wanted)
         if "via" not in answer:
             raise ProtocolError("sip.missing", "no response can be made without Via")
-        if status > 100 and (to := answer.get("to")) is not None and self.to.tag is None:
+        if status > 100 and (to := answer.get("to")) is not None and self._lacks_to_tag():
             answer.set("To", f"{to};tag={to_tag or self._derived_tag()}")
         for name, value in headers:
             answer.add(name, value)
         return Response(status, REASONS.get(status, "Unknown") if reason is None else reason, answer, body)
+
+    def _lacks_to_tag(self) -> bool:
+        try:
+            return self.to.tag is None
+        except ProtocolError:  # a To that cannot be read goes back as it came (RFC 4475 3.1.2.6)
+            return False
 
     def _derived_tag(self) -> str:
         named = (self.headers.get(name) or "" for name in ("call-id", "from", "cseq"))

@@ -6,13 +6,13 @@ from enum import Enum
 
 from imswire.base import ProtocolError
 from imswire.sip.headers import Headers, canonical
-from imswire.sip.message import Request, Response
+from imswire.sip.message import METHODS, Request, Response
+from imswire.sip.salvage import salvage
 from imswire.sip.values import CSeq, NameAddr, Via
 
 _TOKEN = r"[A-Za-z0-9.!%*_+`'~-]+"
 # ASCII only: without that flag IGNORECASE lets letters of other scripts pass for Latin ones.
 _REQUEST_LINE = re.compile(rf"({_TOKEN}) ([a-z][a-z0-9+.-]*:[!#-;=?-~]+) SIP/2\.0", re.IGNORECASE | re.ASCII)
-_METHOD = re.compile(_TOKEN)
 _STATUS_LINE = re.compile(r"SIP/2\.0 ([1-6][0-9]{2})(?: (.*))?", re.IGNORECASE | re.ASCII)
 _OTHER_VERSION = re.compile(r"\S+ \S+ SIP/(?!2\.0$)[0-9]+\.[0-9]+", re.IGNORECASE | re.ASCII)
 _HEADER_NAME = re.compile(rf"({_TOKEN})[ \t]*")
@@ -42,7 +42,7 @@ DEFAULT_LIMITS = Limits()
 class BadMessage(ProtocolError):
     """A message that cannot be taken.
 
-    ``status`` is the SIP response that fits (400, 413, 414, 505, 513). ``message`` is what could be saved of a request,
+    ``status`` is the SIP response that fits (400, 414, 501, 505, 513). ``message`` is what could be saved of a request,
     enough for ``message.reply(status)``: method, Via, and of From, To, Call-ID and CSeq those that are there; None
     where no answer can or may be sent (responses, ACK, no usable Via).
     """
@@ -83,10 +83,10 @@ def parse(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Request | Response:
         body = data[end + 4 : end + 4 + length]
         return _finish(lines[0], headers, body, limits)
     except BadMessage as error:
-        error.message = _salvage(lines)
+        error.message = salvage(lines)
         raise
     except ProtocolError as error:
-        raise BadMessage(error.reason, error.hint, error.offset, message=_salvage(lines)) from error
+        raise BadMessage(error.reason, error.hint, error.offset, message=salvage(lines)) from error
 
 
 def _read_headers(lines: list[str], limits: Limits, folded: bool) -> Headers:
@@ -192,7 +192,9 @@ def _check_core(message: Request | Response) -> None:
     NameAddr.parse(to)
     method = CSeq.parse(cseq).method
     if isinstance(message, Request) and method != message.method:
-        raise BadMessage("sip.cseq", f"CSeq method {method} in a {message.method} request")
+        # RFC 4475 3.1.2.18: of a method that nobody here knows it is that which is worth saying.
+        status = 400 if message.method in METHODS else 501
+        raise BadMessage("sip.cseq", f"CSeq method {method} in a {message.method} request", status=status)
     if not call_id or " " in call_id:
         raise BadMessage("sip.call-id", f"not a Call-ID: {call_id[:80]!r}")
 
@@ -215,41 +217,6 @@ def _bad_start_line(start: str) -> BadMessage:
     if _OTHER_VERSION.fullmatch(start):
         return BadMessage("sip.version", f"{start[-20:]!r} is not SIP/2.0", status=505)
     return BadMessage("sip.start-line", f"neither a request line nor a status line: {start[:120]!r}", 0)
-
-
-def _salvage(lines: list[str]) -> Request | None:
-    """What is needed to answer a broken request, or None. A response or an ACK is never answered.
-
-    A Via is enough, for it says where to; what else there is of the fields that a response copies has to be readable
-    (RFC 3261 16.3: a request that fails the checks is answered; RFC 4475 3.3.1).
-    """
-    start = lines[0]
-    if start[:4].upper() == "SIP/":
-        return None
-    headers = Headers()
-    seen: set[str] = set()
-    try:
-        for line in lines[1:257]:
-            name, colon, value = line.partition(":")
-            key = canonical(name.rstrip()) if len(name) < 64 else ""
-            if not colon or key not in _MANDATORY or len(line) > 1024:
-                continue
-            if key in seen and key != "via":
-                continue
-            seen.add(key)
-            headers.add(name.rstrip(), value.strip())
-        Via.parse(headers.first_value("via") or "")
-        for key in seen & {"from", "to"}:
-            NameAddr.parse(headers.get(key) or "")
-        if not (call_id := headers.get("call-id", "unknown")) or " " in call_id:
-            return None
-        named = start.partition(" ")[0]
-        method = CSeq.parse(headers.get("cseq") or "").method if "cseq" in seen else named
-    except ProtocolError:
-        return None
-    if "ACK" in (method, named) or _METHOD.fullmatch(method) is None:
-        return None
-    return Request(method, start.split(" ")[1] if start.count(" ") == 2 else "sip:invalid", headers)
 
 
 class Ping(Enum):
@@ -352,5 +319,5 @@ class StreamFramer:
 
     def _fault(self, reason: str, hint: str, status: int = 400) -> BadMessage:
         head = bytes(self._buffer[: self._limits.header_bytes]).partition(b"\r\n\r\n")[0]
-        salvaged = _salvage(head.decode("utf-8", "surrogateescape").split("\r\n"))
+        salvaged = salvage(head.decode("utf-8", "surrogateescape").split("\r\n"))
         return BadMessage(reason, hint, status=status, message=salvaged)

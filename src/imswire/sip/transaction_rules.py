@@ -90,8 +90,9 @@ def response_flow(via: Via, flow: Flow) -> Flow:
 def server_key(request: Request, via: Via) -> ServerKey:
     method = "INVITE" if request.method == "ACK" else request.method
     branch = via.branch or ""
-    if not branch.startswith(COOKIE):
-        # RFC 3261 17.2.3 for peers of RFC 2543. The To tag is left out: it differs between INVITE and its ACK.
+    if not branch.startswith(COOKIE) or len(branch) == len(COOKIE):
+        # RFC 3261 17.2.3 for peers of RFC 2543, and for those that name no transaction (RFC 4475 3.2.1). The To tag is
+        # left out: it differs between INVITE and its ACK.
         branch = f"{request.uri} {request.call_id} {request.from_tag} {request.cseq.number} {branch}"
     return ServerKey(branch, via.sent_by.lower(), method)
 
