@@ -13,7 +13,7 @@ import os
 import pwd
 import socket
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,9 @@ class _Answer(Struct, frozen=True, omit_defaults=True):
     error: str = ""
 
 
-type Handler = Callable[[Query], object]
-"""Gives plain values (dicts, lists, strings, numbers), at once; raises :class:`AdminError` for what does not exist."""
+type Handler = Callable[[Query], object | Awaitable[object]]
+"""Gives plain values (dicts, lists, strings, numbers), at once or when it is awaited; raises :class:`AdminError` for
+what does not exist."""
 
 
 class AdminServer:
@@ -135,7 +136,10 @@ class AdminServer:
         if not 0 < query.limit <= _ROW_LIMIT:
             return _error(f"'limit' is {query.limit}, expected 1 to {_ROW_LIMIT}")
         try:
-            return msgspec.json.encode(_Answer(result=handler(query))) + b"\n"
+            result = handler(query)
+            if isinstance(result, Awaitable):
+                result = await result
+            return msgspec.json.encode(_Answer(result=result)) + b"\n"
         except AdminError as error:
             return _error(str(error))
         except Exception as error:  # outermost door: a look at the daemon must not disturb it

@@ -1,186 +1,21 @@
-"""The IMS-ALG's media core against the IMS-AGW's core: whole secured sessions as bytes of H.248, with no socket.
-
-Every message between the two is written and parsed as on the wire. The AGW's executor is a page of plain state here:
-what listens, what was dialled, what TLS was armed, what is relayed; the script says what the UE and the peer do.
-"""
+"""The IMS-ALG's media core against the IMS-AGW's core: whole secured sessions as bytes of H.248, with no socket."""
 
 import pytest
+from tests.playbook.both_cores import AGW_PRINT, IGNORE, UE_PRINT, World, line_of, peer, released, ue
 from tests.playbook.mediaplay import PEER_IP, UE_IP, bfcp_line, peer_line, sdp, ue_line
 
 from agw.core import events as agw_events
 from agw.core import orders
-from agw.core.engine import AgwEngine
-from agw.settings import RealmSettings, Settings
-from imsalg.core.media import MediaHalf
 from imsalg.core.media_events import (
-    AccessProfile,
-    AnswerIn,
     CallEnded,
     EndCall,
-    FromGateway,
     GatewayDown,
-    GatewayUp,
-    LegConfirmed,
-    MediaCommand,
-    OfferIn,
-    Proceed,
     Refuse,
     Side,
-    ToGateway,
 )
-from imsalg.media_settings import GatewayTimers, MediaRealm, MediaSettings
-from imswire.h248.model import Message
-from imswire.h248.parser import parse
-from imswire.h248.writer import write
+from imsalg.media_settings import MediaRealm
 from imswire.sdp.attributes import Setup, fingerprints, setup_of
-from imswire.sdp.model import Media, SessionDescription
 from imswire.sdp.offer_answer import LEGAL_ANSWERS
-
-AGW_PRINT = bytes(range(100, 132))
-UE_PRINT = bytes(range(32))
-IGNORE = MediaRealm(early_syn="ignore")
-
-
-class World:
-    """Both cores and what lies between them and below the gateway."""
-
-    def __init__(self, access: MediaRealm | None = None, core: MediaRealm | None = None, ports: int = 10) -> None:
-        realms = {"access": access or MediaRealm(), "core": core or MediaRealm()}
-        self.half = MediaHalf(MediaSettings(realms=realms, timers=GatewayTimers(heartbeat=0)))
-        self.ports = ports
-        self.agw = self.new_gateway()
-        self.now = 50.0
-        self.link = 0
-        self.verdicts: list[MediaCommand] = []
-        self.messages: list[bytes] = []
-        self.listening: dict[int, tuple[str, int, orders.SynFilter]] = {}
-        self.dialled: dict[int, tuple[str, int]] = {}
-        self.armed: dict[int, tuple[str, orders.Fingerprints | None]] = {}
-        self.relayed: list[tuple[int, int]] = []
-        self.swapped: list[tuple[orders.PathSwap, orders.PathSwap] | None] = []
-        self.token = 0
-        self.online()
-
-    def new_gateway(self, first_tid: int = 1) -> AgwEngine:
-        realm = {
-            "access": RealmSettings(("198.51.100.1", "2001:db8::1"), f"20000-{19999 + self.ports}", quarantine=0),
-            "core": RealmSettings(("198.51.100.2", "2001:db8::2"), f"30000-{29999 + self.ports}", quarantine=0),
-        }
-        return AgwEngine(Settings(realm=realm), "agw-1", {"sha-256": AGW_PRINT}, first_tid=first_tid)
-
-    # --- between the two ---
-
-    def online(self) -> None:
-        self.link += 1
-        self.to_alg_event(GatewayUp(self.link, "127.0.0.1:40000"))
-        self.to_agw(agw_events.ControlUp("127.0.0.1:2944"))
-
-    def to_alg_event(self, event: object) -> None:
-        for command in self.half.handle(event, self.now):  # type: ignore[arg-type]
-            if isinstance(command, ToGateway):
-                data = write(command.message)
-                self.messages.append(data)
-                self.to_agw(agw_events.FromController(parse(data)))
-            elif isinstance(command, (Proceed, Refuse, EndCall)):
-                self.verdicts.append(command)
-
-    def to_agw(self, event: agw_events.Event) -> None:
-        for command in self.agw.handle(event, self.now):
-            self._carry_out(command)
-
-    def _carry_out(self, command: agw_events.Command) -> None:
-        match command:
-            case agw_events.SendH248(message):
-                data = write(message)
-                self.messages.append(data)
-                self.to_alg_event(FromGateway(self.link, self.parsed(data)))
-            case orders.Listen(leg, address, port, syn):
-                assert (address, port) not in [one[:2] for one in self.listening.values()], "already listened on"
-                self.listening[leg] = (address, port, syn)
-                self.to_agw(orders.Listening(leg, port))
-            case orders.SetFilter(leg, syn):
-                self.listening[leg] = (*self.listening[leg][:2], syn)
-            case orders.Dial(leg, _, _, address, port):
-                self.listening[leg] = (*self.listening[leg][:2], orders.CLOSED)
-                self.dialled[leg] = (address, port)
-            case orders.ArmTls(leg, role, prints):
-                self.armed[leg] = (role, prints)
-            case orders.SetFingerprints(leg, prints):
-                self.armed[leg] = (self.armed[leg][0], prints)
-            case orders.StartRelay(a, b):
-                self.relayed.append((a, b))
-                self.swapped.append(command.rewrite)
-            case orders.Release(leg, heir):
-                place = self.listening.pop(leg)
-                if heir is not None:
-                    self.listening[heir] = (*place[:2], orders.CLOSED)
-                self.to_agw(orders.Released(leg, 10, 20))
-
-    @staticmethod
-    def parsed(data: bytes) -> Message:
-        return parse(data)
-
-    # --- what the SIP half says ---
-
-    def offer(self, body: bytes, side: Side, call: str = "c") -> MediaCommand:
-        self.token += 1
-        profile = AccessProfile(agreed=frozenset({"msrp-tls", "bfcp-tls"}))
-        self.to_alg_event(OfferIn(call, self.token, side, body, profile, "call-id@lab"))
-        return self.verdicts[-1]
-
-    def answer(self, body: bytes, side: Side) -> MediaCommand:
-        self.token += 1
-        self.to_alg_event(AnswerIn("c", "tag", self.token, side, body, True))
-        verdict = self.verdicts[-1]
-        self.to_alg_event(LegConfirmed("c", "tag"))
-        return verdict
-
-    def hang_up(self) -> None:
-        self.to_alg_event(CallEnded("c"))
-
-    # --- what the ends do ---
-
-    def connect(self, address: str, port: int, source: tuple[str, int]) -> int | None:
-        """A TCP SYN from ``source``; the leg that accepted it, or None when it stayed unanswered."""
-        for leg, (host, number, syn) in self.listening.items():
-            if (host, number) == (address, port):
-                if not syn.admits(*source):
-                    return None
-                self.listening[leg] = (host, number, orders.CLOSED)
-                self.to_agw(orders.Accepted(leg, *source))
-                return leg
-        raise AssertionError(f"nothing listens at {address}:{port}")
-
-    def only_dialled(self) -> int:
-        (leg,) = self.dialled
-        return leg
-
-    def tls_opens(self, leg: int) -> None:
-        self.to_agw(orders.TlsOpen(leg, "TLSv1.3", "TLS_AES_128_GCM_SHA256", "sha-256", UE_PRINT))
-
-
-def line_of(verdict: MediaCommand) -> tuple[str, int, Media, SessionDescription]:
-    """Address, port and the section of the only line of the body that goes on."""
-    assert isinstance(verdict, Proceed), verdict
-    body = SessionDescription.parse(verdict.body)
-    (media,) = body.media
-    return body.address_of(media).address, media.port, media, body
-
-
-def ue(setup: str, e2ae: str | None = "requested") -> bytes:
-    return sdp(*ue_line(setup=setup, e2ae=e2ae))
-
-
-def peer(setup: str) -> bytes:
-    return sdp(*peer_line(setup=setup), ip=PEER_IP)
-
-
-def released(world: World) -> None:
-    """Nothing is left anywhere."""
-    assert not world.half.calls
-    assert not world.agw.store.contexts
-    assert not world.listening
-    assert world.half.gateways.gateways["agw-1"].load == 0
 
 
 def test_originating_with_early_syn_ignored() -> None:

@@ -148,10 +148,14 @@ def looked_at(directory: Path, call_id: str) -> None:
     calls = show("imsalg", "show", "calls", *alg)
     assert calls.returncode == 0, calls.stderr
     assert calls.stdout.count(call_id) == 2
-    assert "msrp: e2ae, in force" in calls.stdout
+    assert len(re.findall(r"msrp: e2ae TLS 1\.[23] verified sha-256 \(context \d+\)", calls.stdout)) == 2, calls.stdout
     rows = json.loads(show("imsalg", "show", "call", call_id, "--json", *alg).stdout)
     assert {one["direction"] for one in rows} == {"originating", "terminating"}
     line = rows[0]["lines"][0]
+    assert re.fullmatch(r"e2ae TLS 1\.[23] verified sha-256", line["security"])
+    assert line["tls"]["version"] in ("TLSv1.2", "TLSv1.3")
+    assert line["tls"]["cipher"]
+    assert line["tls"]["verified"] == "sha-256"
     assert line["medium"] == "msrp"
     contexts = json.loads(show("agw", "show", "contexts", "--json", *agw).stdout)
     assert [one["gateway"] for one in contexts] == ["agw_1", "agw_2"]

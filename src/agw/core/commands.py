@@ -8,9 +8,11 @@ handled meanwhile. The first command that fails ends its transaction, unless it 
 from collections import deque
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from agw.core import orders
 from agw.core.media import MediaControl
-from agw.core.model import Context, Leg, Store, Tcp
+from agw.core.model import TLS_STATES, Context, Leg, Store, Tcp
 from imswire.h248 import packages
 from imswire.h248.body import Body, write_body
 from imswire.h248.errors import H248Error, error
@@ -27,6 +29,7 @@ from imswire.h248.iq import (
     to_add,
     to_statistics,
 )
+from imswire.h248.iq_inspect import TlsState, tls_properties
 from imswire.h248.model import (
     ALL,
     ALL_CONTEXTS,
@@ -360,7 +363,11 @@ def _described(leg: Leg, items: set[str], now: float) -> Command:
             kind, request.proto, formats, request.family, place.advertised, place.port, request.setup, path=leg.path
         )
         stream = asked.media.streams[0]
-        media = Media((Stream(1, stream.control, write_body(local), stream.remote),))
+        control = stream.control
+        if request.tls and control is not None:
+            seen = TlsState(TLS_STATES[leg.tls], leg.tls_version, leg.cipher, leg.verified)
+            control = replace(control, properties=(*control.properties, *tls_properties(seen)))
+        media = Media((Stream(1, control, write_body(local), stream.remote),))
     if "events" in items:
         events = asked.events
     if "statistics" in items:

@@ -39,6 +39,16 @@ class Tls(Enum):
     FAILED = auto()
 
 
+TLS_STATES = {
+    Tls.NONE: "waiting",
+    Tls.HANDSHAKE: "handshake",
+    Tls.VERIFY: "unverified",
+    Tls.OPEN: "verified",
+    Tls.FAILED: "failed",
+}
+"""How the Iq profile calls them (``tlsbsc/state``)."""
+
+
 class Leg:
     """One termination. ``id`` names its connection: it changes when the controller orders a new one. ``incoming`` tells
     that the peer made the connection. ``identity`` and ``fingerprints`` are of the certificate that was announced."""

@@ -41,7 +41,7 @@ class Answers(Offers):
         if self._configured_for in (None, event.leg) or event.final:
             self._configure(pending, event.leg, event)
         else:
-            self._world.emit(Proceed(self.key, event.token, known.rewritten))
+            self._send_on(event, known.rewritten)
 
     def _configure(self, pending: Pending, leg: str, event: AnswerIn | LegConfirmed) -> None:
         """Make the gateway what ``leg`` needs; goes on at once when it is that already."""
@@ -86,7 +86,7 @@ class Answers(Offers):
         event, self._waiting = self._waiting, None
         if event is not None:
             if isinstance(event, AnswerIn):
-                self._world.emit(Proceed(self.key, event.token, pending.legs[event.leg].rewritten))
+                self._send_on(event, pending.legs[event.leg].rewritten)
             if isinstance(event, LegConfirmed) or event.final:
                 self._commit(pending, event.leg)
         self._catch_up()
@@ -149,11 +149,11 @@ class Answers(Offers):
             last = self._first
             known = last.legs.get(event.leg)
         if known is not None and known.body == event.body:
-            self._world.emit(Proceed(self.key, event.token, known.rewritten))
+            self._send_on(event, known.rewritten)
         elif last is None or self.stage is not Stage.ESTABLISHED:
             self._refuse(event.token, 488, "an answer without an offer")
         elif not last.lines:
-            self._world.emit(Proceed(self.key, event.token, event.body))
+            self._send_on(event, event.body)
         else:
             self._late_leg(event, last)
 
@@ -169,9 +169,13 @@ class Answers(Offers):
             return
         if leg.answered.ends.keys() <= self.lines.keys() and len(last.legs) < self._world.settings.limits.legs:
             last.legs[event.leg] = leg
-            self._world.emit(Proceed(self.key, event.token, leg.rewritten))
+            self._send_on(event, leg.rewritten)
         else:
             self._refuse(event.token, 488, "another leg was confirmed without this media line")
+
+    def _send_on(self, event: AnswerIn, body: bytes) -> None:
+        self._world.count_body("answer", rewritten=body != event.body)
+        self._world.emit(Proceed(self.key, event.token, body))
 
     # --- failures of one line ---
 

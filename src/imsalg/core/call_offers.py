@@ -4,7 +4,8 @@ from imsalg.core import reservations
 from imsalg.core.call_model import Failure, Pending, Stage
 from imsalg.core.call_sdp import OfferRefused, Session, read_offer, write_offer
 from imsalg.core.call_state import CallState
-from imsalg.core.media_events import OfferFailed, OfferIn, Proceed, Side
+from imsalg.core.media_events import OfferFailed, OfferIn, Proceed, Side, direction_of
+from imsalg.core.media_kinds import GUARDED
 from imswire.base import ProtocolError
 from imswire.h248.model import TransactionReply
 
@@ -23,6 +24,8 @@ class Offers(CallState):
         try:
             pending = read_offer(event, session, self._world.settings)
         except OfferRefused as refusal:
+            if refusal.medium in GUARDED:
+                self._world.count_line(refusal.medium, direction_of(event.side), "refused")
             self._refuse_offer(event.token, refusal.status, refusal.warning)
             return
         except ProtocolError as error:
@@ -93,6 +96,7 @@ class Offers(CallState):
             return
         self._configured_for = None
         self.stage = Stage.OFFERED
+        self._world.count_body("offer", rewritten=body != offer.body)
         self._world.emit(Proceed(self.key, offer.token, body))
         self._catch_up()
 

@@ -21,11 +21,12 @@ from imswire.sdp.offer_answer import check_new_offer
 
 
 class OfferRefused(Exception):
-    """The policy refuses the offer; ``warning`` names the line and says why."""
+    """The policy refuses the offer; ``warning`` names the line and says why, ``medium`` is what it is of."""
 
-    def __init__(self, plan: MediaPlan) -> None:
+    def __init__(self, plan: MediaPlan, medium: str) -> None:
         super().__init__(plan.warning)
         self.status = plan.status
+        self.medium = medium
         self.warning = plan.warning
 
 
@@ -60,7 +61,7 @@ def read_offer(event: OfferIn, session: Session, settings: MediaSettings) -> Pen
     realm = session.profile.access_realm
     plans, refusal = plan_offer(facts, settings, realm)
     if refusal is not None:
-        raise OfferRefused(refusal)
+        raise OfferRefused(refusal, facts[refusal.index].medium)
     pending = Pending(event, sdp)
     pending.tcp_mode = settings.realm(realm).tcp_mode
     for plan, fact in zip(plans, facts, strict=True):

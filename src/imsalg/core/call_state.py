@@ -33,7 +33,11 @@ class World(Protocol):
         """Give a command out."""
 
     def count_line(self, medium: str, direction: str, outcome: str) -> None:
-        """A guarded line was agreed: its medium, the direction of the call, and ``secured`` or ``passed``."""
+        """A guarded line was agreed: its medium, the direction of its offer, and ``secured`` or ``passed``; or the line
+        was ``refused``."""
+
+    def count_body(self, what: str, *, rewritten: bool) -> None:
+        """A session description (``offer`` or ``answer``) goes on."""
 
     def count_refusal(self, status: int) -> None:
         """An offer or answer was refused with that status."""
@@ -68,7 +72,6 @@ class CallState:
         "_configured_for",
         "_deferred",
         "_first",
-        "_first_side",
         "_last",
         "_passed",
         "_pending",
@@ -102,7 +105,6 @@ class CallState:
         self._configured_for: str | None = None
         self._served = ""
         self._waiting: AnswerIn | LegConfirmed | None = None
-        self._first_side = offer.side
         self._deferred: deque[AnswerIn | OfferFailed | LegConfirmed] = deque()
 
     @property
@@ -165,7 +167,7 @@ class CallState:
 
     def _count(self, pending: Pending, before: dict[int, str]) -> None:
         """Count the guarded lines that this exchange brought."""
-        side = self._first_side
+        side = pending.offer.side
         for index, media in enumerate(pending.sdp.media):
             medium = medium_of(media.media, media.proto)
             if medium not in GUARDED:

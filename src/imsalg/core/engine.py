@@ -17,6 +17,7 @@ from imsalg.core.media_events import (
     FromGateway,
     GatewayDown,
     GatewayUp,
+    Inspect,
     Log,
     Proceed,
     Refuse,
@@ -217,7 +218,7 @@ class Engine:
         ctx = self._ctx
         if type(event) is Received:
             self._received(event.message, event.flow)
-        elif isinstance(event, (FromGateway, GatewayUp, GatewayDown, BadFromGateway)):
+        elif isinstance(event, (FromGateway, GatewayUp, GatewayDown, BadFromGateway, Inspect)):
             ctx.media(event)
         elif isinstance(event, BadMessageIn):
             self._bad_message(event)

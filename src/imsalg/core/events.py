@@ -13,6 +13,8 @@ from imsalg.core.media_events import (
     FromGateway,
     GatewayDown,
     GatewayUp,
+    Inspect,
+    Inspected,
     Log,
     ToGateway,
     Trace,
@@ -73,5 +75,5 @@ class Drained(Struct, frozen=True):
 
 
 SipEvent = Received | BadMessageIn | FlowClosed | SendFailed
-Event = SipEvent | Drain | GatewayUp | GatewayDown | FromGateway | BadFromGateway
-Command = Send | CloseFlow | Drained | ToGateway | CloseGateway | Trace | Log
+Event = SipEvent | Drain | GatewayUp | GatewayDown | FromGateway | BadFromGateway | Inspect
+Command = Send | CloseFlow | Drained | ToGateway | CloseGateway | Trace | Log | Inspected

@@ -19,6 +19,7 @@ from imsalg.core.media_events import (
     FromGateway,
     GatewayDown,
     GatewayUp,
+    Inspect,
     LegConfirmed,
     Log,
     MediaCommand,
@@ -29,6 +30,7 @@ from imsalg.core.media_events import (
     Trace,
 )
 from imsalg.core.media_failures import FAILURES, reaction
+from imsalg.core.media_looks import Looks
 from imsalg.media_settings import MediaSettings
 from imswire.h248.model import Action
 
@@ -57,7 +59,10 @@ class MediaHalf:
         )
         self.calls: dict[str, Call] = {}
         self.lines: Counter[tuple[str, ...]] = Counter()
-        """Guarded lines that were agreed: medium, direction, and whether they were ``secured`` or ``passed``."""
+        """Guarded lines: medium, direction of the offer, and whether they were agreed ``secured`` or ``passed``, or
+        were ``refused``."""
+        self.bodies: Counter[tuple[str, ...]] = Counter()
+        """Session descriptions that went on: ``offer`` or ``answer``, ``rewritten`` or ``unchanged``."""
         self.refused: Counter[int] = Counter()
         """Offers and answers refused here, by SIP status."""
         self.failures: Counter[str] = Counter()
@@ -67,6 +72,7 @@ class MediaHalf:
         self._now = 0.0
         self._waiting: dict[int, CallState] = {}
         self._last_ticket = 0
+        self._looks = Looks(self.gateways, self._ticket, self.emit)
 
     # --- the machine ---
 
@@ -90,6 +96,8 @@ class MediaHalf:
                 self.gateways.message(link, message, now)
             case BadFromGateway():
                 self.gateways.bad(event)
+            case Inspect():
+                self._looks.begin(event, self.calls, now)
         return self._flush()
 
     def expire(self, now: float) -> list[MediaCommand]:
@@ -152,6 +160,7 @@ class MediaHalf:
     def _done(self, report: Done) -> None:
         call = self._waiting.pop(report.ticket, None)
         if call is None:
+            self._looks.done(report)
             return
         if report.reply is None:
             call.outcome(report.ticket, Failure(report.code, report.text))
@@ -207,8 +216,12 @@ class MediaHalf:
             self._out.append(command)
 
     def count_line(self, medium: str, direction: str, outcome: str) -> None:
-        """A guarded line was agreed."""
+        """A guarded line was agreed, or refused."""
         self.lines[medium, direction, outcome] += 1
+
+    def count_body(self, what: str, *, rewritten: bool) -> None:
+        """A session description goes on."""
+        self.bodies[what, "rewritten" if rewritten else "unchanged"] += 1
 
     def count_refusal(self, status: int) -> None:
         """An offer or answer was refused."""
@@ -224,12 +237,15 @@ class MediaHalf:
 
     def request(self, call: CallState, actions: tuple[Action, ...]) -> int:
         """Send a transaction for ``call``; its outcome comes through :meth:`CallState.outcome`, never at once."""
-        self._last_ticket += 1
-        self._waiting[self._last_ticket] = call
         reserving = sum(1 for action in actions if any(command.name == "Add" for command in action.commands))
-        ticket = Ticket(self._last_ticket, call.key, call.sip_call_id, reserving)
+        ticket = Ticket(self._ticket(), call.key, call.sip_call_id, reserving)
+        self._waiting[ticket.number] = call
         self.gateways.transact(call.gateway or "", actions, ticket, self._now)
         return ticket.number
+
+    def _ticket(self) -> int:
+        self._last_ticket += 1
+        return self._last_ticket
 
     def order(self, call: CallState, actions: tuple[Action, ...]) -> None:
         """Send a transaction whose outcome nobody waits for."""

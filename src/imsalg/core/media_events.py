@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from imswire.h248.iq_inspect import TlsState
 from imswire.h248.model import Message
 
 
@@ -128,6 +129,13 @@ class FromGateway(Struct, frozen=True):
     message: Message
 
 
+class Inspect(Struct, frozen=True):
+    """Somebody looks: how far is TLS on the secured lines of these calls? Answered by one :class:`Inspected`."""
+
+    token: int
+    calls: tuple[str, ...]
+
+
 class BadFromGateway(Struct, frozen=True):
     """Bytes that did not parse; ``code`` and ``text`` make the H.248 error descriptor to answer with.
 
@@ -143,7 +151,16 @@ class BadFromGateway(Struct, frozen=True):
 
 
 MediaEvent = (
-    OfferIn | AnswerIn | OfferFailed | CallEnded | LegConfirmed | GatewayUp | GatewayDown | FromGateway | BadFromGateway
+    OfferIn
+    | AnswerIn
+    | OfferFailed
+    | CallEnded
+    | LegConfirmed
+    | GatewayUp
+    | GatewayDown
+    | FromGateway
+    | BadFromGateway
+    | Inspect
 )
 
 
@@ -213,4 +230,11 @@ class Log(Struct, frozen=True):
     fields: dict[str, object]
 
 
-MediaCommand = Proceed | Refuse | EndCall | ToGateway | CloseGateway | Trace | Log
+class Inspected(Struct, frozen=True):
+    """What the gateways said, by gateway and context; what did not answer is not there."""
+
+    token: int
+    found: dict[tuple[str, int], TlsState]
+
+
+MediaCommand = Proceed | Refuse | EndCall | ToGateway | CloseGateway | Trace | Log | Inspected

@@ -5,6 +5,7 @@ Times are seconds: ages, and what is left of lifetimes.
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
+from types import MappingProxyType
 
 from imsalg.core import call as media_call
 from imsalg.core.bindings import Binding
@@ -16,26 +17,43 @@ from imsalg.core.media_events import Side, direction_of
 from imsalg.core.media_kinds import GUARDED, medium_of
 from imsalg.core.reservations import Line
 from imsalg.core.sip_call import Call
+from imsalg.media_settings import MediaSettings
+from imswire.h248.iq_inspect import TlsState
 from imswire.sip.flow import Flow
 from imswire.sip.uri import bracketed
 
 type Row = dict[str, object]
+_NOTHING: Mapping[tuple[str, int], TlsState] = MappingProxyType({})
 
 
-def calls(ctx: Context, media: MediaHalf, now: float, limit: int) -> Row:
+type Seen = Mapping[tuple[str, int], TlsState]
+"""Gateway and context -> what the gateway says of TLS there; nothing where nobody asked or it did not answer."""
+
+
+def keys(ctx: Context, limit: int) -> tuple[str, ...]:
+    """The calls that :func:`calls` shows."""
+    return tuple(islice(ctx.calls, limit))
+
+
+def calls(ctx: Context, media: MediaHalf, now: float, limit: int, seen: Seen = _NOTHING) -> Row:
     """All calls, newest last; ``total`` tells how many there are when ``limit`` left some off."""
-    rows = [call_row(call, ctx, media, now) for call in islice(ctx.calls.values(), limit)]
+    rows = [call_row(call, media, now, seen) for call in islice(ctx.calls.values(), limit)]
     return {"total": len(ctx.calls), "calls": rows}
 
 
-def call(ctx: Context, media: MediaHalf, now: float, wanted: str) -> list[Row]:
+def call(ctx: Context, media: MediaHalf, now: float, wanted: str, seen: Seen = _NOTHING) -> list[Row]:
     """The calls with that key, Call-ID, or beginning of either; a call that passes the edge twice is two."""
+    return [call_row(one, media, now, seen) for one in matching(ctx, wanted)]
+
+
+def matching(ctx: Context, wanted: str) -> list[Call]:
+    """The calls that :func:`call` shows."""
     exact = [one for one in ctx.calls.values() if wanted in (one.key, one.call_id)]
     found = exact or [one for one in ctx.calls.values() if one.key.startswith(wanted) or one.call_id.startswith(wanted)]
-    return [call_row(one, ctx, media, now) for one in found[:64]]
+    return found[:64]
 
 
-def call_row(one: Call, ctx: Context, media: MediaHalf, now: float) -> Row:
+def call_row(one: Call, media: MediaHalf, now: float, seen: Seen = _NOTHING) -> Row:
     """One call with its media lines."""
     half = media.calls.get(one.key)
     return {
@@ -53,24 +71,29 @@ def call_row(one: Call, ctx: Context, media: MediaHalf, now: float) -> Row:
         "agreed": sorted(one.profile.agreed),
         "gateway": half.gateway if half is not None else None,
         "media": half.stage.name.lower() if half is not None else "none",
-        "lines": _lines(half, one, ctx) if half is not None else [],
+        "lines": _lines(half, media.settings, seen) if half is not None else [],
     }
 
 
-def _lines(half: "media_call.Call", one: Call, ctx: Context) -> list[Row]:
+def _lines(half: "media_call.Call", settings: MediaSettings, seen: Seen) -> list[Row]:
     pending, last = half.offers
     rows: dict[int, Row] = {}
     for index, proto in half.passed.items():
         name, _ = _named(index, last or pending)
-        rows[index] = {"index": index, "medium": name, "proto": proto, "security": passed_words(name, proto, one, ctx)}
+        offer = last or pending
+        side = offer.offer.side if offer is not None else Side.ACCESS
+        words = passed_words(name, proto, side, half.profile.access_realm, settings)
+        rows[index] = {"index": index, "medium": name, "proto": proto, "security": words}
     new = pending.new if pending is not None else []
     for line, agreed in (*((line, False) for line in new), *((line, True) for line in half.lines.values())):
         name, proto = _named(line.index, last if agreed else pending)
+        tls = seen.get((half.gateway or "", line.context))
         rows[line.index] = {
             "index": line.index,
             "medium": name,
             "proto": proto,
-            "security": secured_words(line, agreed=agreed),
+            "security": secured_words(line, tls, agreed=agreed),
+            "tls": {"version": tls.version, "cipher": tls.cipher, "verified": tls.hash} if tls is not None else None,
             "gateway": half.gateway,
             "context": line.context or None,
             **{side.value: _end(line, side) for side in (Side.ACCESS, Side.CORE)},
@@ -78,40 +101,39 @@ def _lines(half: "media_call.Call", one: Call, ctx: Context) -> list[Row]:
     return [rows[index] for index in sorted(rows)]
 
 
-def secured_words(line: Line, *, agreed: bool) -> str:
-    """What is known here of a line that the edge protects. Whether TLS is up, the media gateway knows."""
+_TLS_WORDS = {
+    "handshake": "e2ae {}, handshake under way",
+    "unverified": "e2ae {}, waits for the fingerprint",
+    "verified": "e2ae {} verified {}",
+    "failed": "e2ae {}, failed",
+}
+"""State of the session at the gateway -> words for it, with its version and the hash that was verified."""
+
+
+def secured_words(line: Line, tls: TlsState | None, *, agreed: bool) -> str:
+    """What is known of a line that the edge protects; ``tls`` is what the gateway said of it, if it was asked."""
     if not line.context:
-        return "e2ae, ports asked for"
+        return "e2ae, media given up" if line.dead else "e2ae, ports asked for"
+    if tls is not None and tls.state in _TLS_WORDS:
+        version = tls.version.replace("TLSv", "TLS ") or "TLS"
+        return _TLS_WORDS[tls.state].format(version, tls.hash).rstrip()
     if any(request.setup == "holdconn" for request in line.requests.values()):
         return "e2ae, on hold"
     if line.linked:
+        if tls is not None:
+            return "e2ae, waits for the connection"
         return "e2ae, in force at the gateway" if agreed else "e2ae, answered early"
     return "e2ae, waits for the answer"
 
 
-def passed_words(medium: str, proto: str, one: Call, ctx: Context) -> str:
-    """What is known here of a line that passes."""
+def passed_words(medium: str, proto: str, offered_by: Side, realm: str, settings: MediaSettings) -> str:
+    """What is known here of a line that passes. The operator's word is that for the direction of its offer."""
     if medium not in GUARDED:
         return "passed through"
     if "/TLS/" in proto:
         return "passed through, TLS is the endpoints' own"
-    word = policy_of(medium, one, ctx)
+    word = settings.policy_of(realm, medium, originating=offered_by is Side.ACCESS)
     return "plain by policy off" if word == "off" else f"passed through, plain under policy {word}"
-
-
-def policy_of(medium: str, one: Call, ctx: Context) -> str:
-    """The operator's word for that medium in that call's realm and direction."""
-    settings = ctx.settings
-    direction = direction_of(one.caller_side)
-    for table in (settings.realm.get(one.profile.access_realm), settings.policy):
-        word = getattr(table, medium, None)
-        if isinstance(word, Mapping):
-            word = word.get(direction)
-        elif word is not None and not isinstance(word, str):
-            word = getattr(word, direction, None)
-        if word:
-            return str(word)
-    return "off"
 
 
 def _named(index: int, pending: Pending | None) -> tuple[str, str]:

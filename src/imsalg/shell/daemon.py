@@ -12,12 +12,12 @@ import msgspec
 from imsalg.core.engine import Engine
 from imsalg.core.events import CloseFlow, Command, Drain, Drained, Event
 from imsalg.core.media import MediaHalf
-from imsalg.core.media_events import CloseGateway, Log, ToGateway, Trace
+from imsalg.core.media_events import CloseGateway, Inspected, Log, ToGateway, Trace
 from imsalg.core.routing import Listener
 from imsalg.settings import Settings
 from imsalg.shell.agw_link import GatewayDoor
 from imsalg.shell.measures import measures
-from imsalg.shell.show import handlers
+from imsalg.shell.show import Inspector, handlers
 from imsalg.shell.sip_transport import SipDoor
 from imsalg.shell.store import MemoryStore, Store
 from imsalg.shell.tally import Tally
@@ -55,6 +55,7 @@ class Daemon:
         self._gateways: GatewayDoor | None = None
         self._driver: Driver[Event, Command] | None = None
         self._tally = Tally()
+        self._inspector = Inspector(self._posted)
         self._media: MediaHalf | None = None
         self._metrics: MetricsServer | None = None
         self._admin: AdminServer | None = None
@@ -104,7 +105,7 @@ class Daemon:
             where = parse_endpoint(self._settings.metrics.listen)
             self.metrics_address = await self._metrics.start(where.host, where.port)
         if self._settings.admin.socket:
-            self._admin = AdminServer(handlers(self.engine, media, driver.clock.now))
+            self._admin = AdminServer(handlers(self.engine, media, driver.clock.now, self._inspector))
             await self._admin.start(self._settings.admin.socket)
 
     def why_not_ready(self) -> str:
@@ -176,6 +177,8 @@ class Daemon:
                 self._tracer.write(command.kind, **command.fields)
             case Log():
                 getattr(log, command.level)(command.event, **command.fields)
+            case Inspected():
+                self._inspector.told(command)
             case Drained():
                 self._drained.set()
             case CloseFlow():

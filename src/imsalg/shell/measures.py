@@ -53,13 +53,23 @@ def _calls(metrics: Metrics, engine: Engine, media: MediaHalf) -> None:
         (medium, direction, outcome): 0
         for medium in GUARDED
         for direction in _DIRECTIONS
-        for outcome in ("secured", "passed")
+        for outcome in ("secured", "passed", "refused")
     }
     metrics.counters_of(
         "media_lines",
-        "Agreed MSRP and BFCP lines: secured at the edge (e2ae), or passed as they were.",
+        "MSRP and BFCP lines by the direction of their offer: secured at the edge (e2ae), passed as they were, "
+        "or refused by policy.",
         ("medium", "direction", "outcome"),
         lambda: {**none, **media.lines},
+    )
+    bodies: dict[tuple[str, ...], float] = {
+        (what, outcome): 0 for what in ("offer", "answer") for outcome in ("rewritten", "unchanged")
+    }
+    metrics.counters_of(
+        "session_descriptions",
+        "SDP offers and answers that went on, rewritten or as they were.",
+        ("kind", "outcome"),
+        lambda: {**bodies, **media.bodies},
     )
     metrics.counters_of(
         "media_refusals",

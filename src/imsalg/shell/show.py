@@ -1,28 +1,67 @@
 """``imsalg show``: what the admin socket answers, and how a person sees it."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from imsalg.core import snapshot
 from imsalg.core.engine import Engine
+from imsalg.core.events import Event
 from imsalg.core.media import MediaHalf
+from imsalg.core.media_events import Inspect, Inspected
 from imskit.admin import AdminError, Handler, Query, ask
 from imskit.tables import duration, print_facts, print_json, print_table
 
 type _Row = dict[str, Any]
 
 
-def handlers(engine: Engine, media: MediaHalf, now: Callable[[], float]) -> Mapping[str, Handler]:
+GATEWAYS_WAIT = 1.0
+"""Seconds that gateways have to tell what they know of a call; after that it is shown without."""
+
+
+class Inspector:
+    """Asks the media gateways through the engine: ``post`` takes the question, :meth:`told` its answer."""
+
+    def __init__(self, post: Callable[[Event], None]) -> None:
+        self._post = post
+        self._last = 0
+        self._waiting: dict[int, asyncio.Future[snapshot.Seen]] = {}
+
+    async def look(self, calls: tuple[str, ...]) -> snapshot.Seen:
+        """What the gateways say of TLS in these calls; nothing when they are silent."""
+        self._last += 1
+        token = self._last
+        answer: asyncio.Future[snapshot.Seen] = asyncio.get_running_loop().create_future()
+        self._waiting[token] = answer
+        try:
+            self._post(Inspect(token, calls))
+            async with asyncio.timeout(GATEWAYS_WAIT):
+                return await answer
+        except TimeoutError:
+            return {}
+        finally:
+            del self._waiting[token]
+
+    def told(self, answer: Inspected) -> None:
+        """The answer to one question."""
+        waiting = self._waiting.get(answer.token)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(answer.found)
+
+
+def handlers(engine: Engine, media: MediaHalf, now: Callable[[], float], inspector: Inspector) -> Mapping[str, Handler]:
     """The commands of the admin socket. ``now`` is the clock that the engine runs on."""
     ctx = engine.context
 
-    def calls(query: Query) -> object:
-        return snapshot.calls(ctx, media, now(), query.limit)
+    async def calls(query: Query) -> object:
+        seen = await inspector.look(snapshot.keys(ctx, query.limit))
+        return snapshot.calls(ctx, media, now(), query.limit, seen)
 
-    def call(query: Query) -> object:
-        found = snapshot.call(ctx, media, now(), query.id)
-        if not found or not query.id:
+    async def call(query: Query) -> object:
+        asked = tuple(one.key for one in snapshot.matching(ctx, query.id)) if query.id else ()
+        found = snapshot.call(ctx, media, now(), query.id, await inspector.look(asked)) if asked else []
+        if not found:
             raise AdminError(f"no call has the Call-ID or key {query.id!r}")
         return found
 
@@ -90,6 +129,8 @@ def _call(answer: list[_Row]) -> None:
         )
         for line in one["lines"]:
             facts: list[tuple[str, object]] = [("security", line["security"]), ("transport", line["proto"])]
+            if (tls := line.get("tls")) and tls["cipher"]:
+                facts.append(("suite", tls["cipher"]))
             for side in ("access", "core"):
                 if end := line.get(side):
                     facts.append((side, _end(end)))
@@ -98,7 +139,7 @@ def _call(answer: list[_Row]) -> None:
 
 
 def _end(end: _Row) -> str:
-    prints = f", verified by {', '.join(end['fingerprints'])}" if end["fingerprints"] else ""
+    prints = f", fingerprints {', '.join(end['fingerprints'])}" if end["fingerprints"] else ""
     setup = f", setup {end['setup']}" if end["setup"] else ""
     return f"{end['proto']} {end['local'] or '?'} <-> {end['remote'] or '?'}{setup}{prints}"
 

@@ -28,6 +28,10 @@ TCP_CHANGE: Final = "tcpbcc/BNCChange"
 TLS_START: Final = "tlsbsc/EstBNC"
 TLS_ROLE: Final = "tlsbsc/role"
 TLS_CHANGE: Final = "tlsbsc/BNCChange"
+TLS_STATE: Final = "tlsbsc/state"
+TLS_VERSION: Final = "tlsbsc/ver"
+TLS_SUITE: Final = "tlsbsc/suite"
+TLS_VERIFIED: Final = "tlsbsc/fph"
 SOURCE_ADDRESS_FILTER: Final = "gm/saf"
 SOURCE_ADDRESS_MASK: Final = "gm/sam"
 SOURCE_PORT_FILTER: Final = "gm/spf"
@@ -47,6 +51,7 @@ DURATION: Final = "nt/dur"
 
 TCP_MODES: Final = ("proxy", "relay", "merge")
 TLS_ROLES: Final = ("client", "server")
+TLS_STATES: Final = ("waiting", "handshake", "unverified", "verified", "failed")
 
 
 class Kind(StrEnum):
@@ -213,6 +218,35 @@ PACKAGES: Final[tuple[Package, ...]] = (
                 Type.ENUMERATION,
                 values=TLS_ROLES,
                 meaning="TLS role of the AGW whoever connects (RFC 8856 8); without it the side that dials is client",
+                verified=False,
+            ),
+            Item(
+                Kind.PROPERTY,
+                "state",
+                Type.ENUMERATION,
+                values=TLS_STATES,
+                meaning="read only: how far the TLS session is; nothing passes before it is verified",
+                verified=False,
+            ),
+            Item(
+                Kind.PROPERTY,
+                "ver",
+                Type.STRING,
+                meaning="read only: version of the TLS session",
+                verified=False,
+            ),
+            Item(
+                Kind.PROPERTY,
+                "suite",
+                Type.STRING,
+                meaning="read only: cipher suite of the TLS session",
+                verified=False,
+            ),
+            Item(
+                Kind.PROPERTY,
+                "fph",
+                Type.STRING,
+                meaning="read only: hash of the fingerprint that the peer's certificate was verified with",
                 verified=False,
             ),
             Item(

@@ -24,6 +24,11 @@ def shown(query: Query) -> object:
     return {"id": query.id, "limit": query.limit}
 
 
+async def later(query: Query) -> object:
+    await asyncio.sleep(0)
+    return shown(query)
+
+
 def broken(query: Query) -> object:
     raise KeyError(query.command)
 
@@ -33,7 +38,9 @@ def serve[T](path: Path, use: Callable[[], Awaitable[T]]) -> T:
     results: list[T] = []
 
     async def main() -> int:
-        server = AdminServer({"show": shown, "broken": broken, "big": lambda query: ["x" * 1000] * query.limit})
+        server = AdminServer(
+            {"show": shown, "broken": broken, "later": later, "big": lambda query: ["x" * 1000] * query.limit}
+        )
         await server.start(path)
         try:
             async with asyncio.timeout(10):
@@ -80,6 +87,12 @@ def test_a_request_is_answered(tmp_path: Path) -> None:
     assert other == {"id": "", "limit": 3}
 
 
+def test_an_answer_may_take_its_time(tmp_path: Path) -> None:
+    one, missing = answer(tmp_path / "a.sock", Query("later", "7"), Query("later", "none"))
+    assert one == {"id": "7", "limit": admin.ROWS}
+    assert missing == "no such thing"
+
+
 def test_a_long_answer_comes_whole(tmp_path: Path) -> None:
     (rows,) = answer(tmp_path / "a.sock", Query("big", limit=3_000))
     assert len(rows) == 3_000
@@ -89,7 +102,7 @@ def test_refusals_are_sentences(tmp_path: Path) -> None:
     unknown, missing, bug, limit = answer(
         tmp_path / "a.sock", Query("other"), Query("show", "none"), Query("broken"), Query("show", limit=0)
     )
-    assert unknown == "unknown command 'other'; there are big, broken, show"
+    assert unknown == "unknown command 'other'; there are big, broken, later, show"
     assert missing == "no such thing"
     assert "failed to answer" in bug
     assert "'limit'" in limit

@@ -5,6 +5,7 @@
 
 from imswire.h248 import iq
 from imswire.h248.errors import H248Error, error
+from imswire.h248.iq_inspect import TlsState, audit_media, tls_properties
 from imswire.h248.model import (
     ALL_CONTEXTS,
     CHOOSE_CONTEXT,
@@ -144,6 +145,18 @@ MISMATCH = iq.MediaFailure(
 )
 
 
+SEEN = Media(
+    (
+        Stream(
+            1,
+            LocalControl(
+                properties=tls_properties(TlsState("verified", "TLSv1.3", "TLS_AES_128_GCM_SHA256", "sha-256"))
+            ),
+        ),
+    )
+)
+
+
 def notify(tid: int, failure: iq.MediaFailure) -> Message:
     return request(AGW, tid, Action(1, (iq.to_notify("T1", failure, 1, "20261121T10304550"),)))
 
@@ -241,6 +254,10 @@ PROFILE: dict[str, Message] = {
     "Audit: these contexts": request(ALG, 306, *iq.audit_these([1, 2])),
     "Audit reply: these contexts": reply(
         AGW, 306, *(Action(context, (Command("AuditValue", "*"),)) for context in (1, 2))
+    ),
+    "Audit: the media of a context": request(ALG, 307, *audit_media([1])),
+    "Audit reply: the media of a context": reply(
+        AGW, 307, Action(1, (Command("AuditValue", "T1", media=SEEN), Command("AuditValue", "T2")))
     ),
     "Audit: every termination": request(ALG, 302, iq.audit_all()),
     "Audit reply: every termination": reply(AGW, 302, *iq.audit_reply([(1, ["T2", "T1"]), (2, ["T1", "T2"])])),
