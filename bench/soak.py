@@ -20,6 +20,7 @@ from imskit.tables import console
 from imslab.storm.lab import StormLab
 from imslab.storm.run import Storm
 from imslab.storm.traffic import Fate, Wiretap, wiretap
+from imslab.storm.witness import Witness
 
 MEMORY = 0.10
 DESCRIPTORS = 4
@@ -30,7 +31,10 @@ async def soak(minutes: float, calls: int, directory: Path | None, tap: Wiretap)
     out = console()
     wrong: list[str] = []
     end = time.monotonic() + 60 * minutes
-    async with StormLab(ports=5 * calls // 2, directory=directory) as lab:
+    async with (
+        StormLab(ports=5 * calls // 2, directory=directory) as lab,
+        Witness(lab.access_ports, lab.core_ports) as witness,
+    ):
         storm = Storm(lab, calls, stopped=10.0, cut=1.0, half_open=1_000)
         await storm.begin()
         rounds = 0
@@ -40,6 +44,7 @@ async def soak(minutes: float, calls: int, directory: Path | None, tap: Wiretap)
                 storm.garbage,
                 storm.half_opened,
                 storm.slow_reader,
+                storm.slow_writer,
                 storm.fill_ports,
                 storm.cut_link,
                 storm.stop_controller,
@@ -57,7 +62,8 @@ async def soak(minutes: float, calls: int, directory: Path | None, tap: Wiretap)
         _table_of_rounds(storm, out)
         out.print(f"{storm.traffic.calls} calls, {storm.traffic.messages} messages, {rounds} rounds")
         out.print(f"setups that failed: {dict(storm.traffic.failures) or 'none'}")
-        out.print(f"{tap.octets:,} octets seen on the access side, plain text in {tap.leaks}")
+        out.print(f"{tap.octets:,} octets seen by the UEs on the access side, plain text in {tap.leaks}")
+        await _wire(witness, out, wrong)
     if tap.leaks:
         wrong.append("plain text on the access side")
     for problem in wrong:
@@ -80,7 +86,17 @@ async def _one(storm: Storm, out: Console, name: str, wrong: list[str]) -> None:
 
 
 async def _table_of_processes(storm: Storm, out: Console, wrong: list[str]) -> None:
-    table = Table("Process", "Memory before", "after", "growth", "Descriptors before", "after", box=None)
+    table = Table(
+        "Process",
+        "Memory before",
+        "after",
+        "growth",
+        "Descriptors before",
+        "after",
+        "Threads before",
+        "after",
+        box=None,
+    )
     for one in await storm.growth():
         before, after = one.before, one.after
         table.add_row(
@@ -90,11 +106,15 @@ async def _table_of_processes(storm: Storm, out: Console, wrong: list[str]) -> N
             f"{one.memory:+.1%}",
             str(before.descriptors),
             str(after.descriptors),
+            str(before.threads),
+            str(after.threads),
         )
         if one.memory > MEMORY:
             wrong.append(f"{one.name} grew by {one.memory:.0%}")
         if after.descriptors > before.descriptors + DESCRIPTORS:
             wrong.append(f"{one.name} has {after.descriptors - before.descriptors} descriptors more")
+        if after.threads > before.threads:
+            wrong.append(f"{one.name} has {after.threads - before.threads} threads more")
     out.print(table)
     before_tasks, tasks = storm.tasks()
     held = storm.held()
@@ -104,6 +124,22 @@ async def _table_of_processes(storm: Storm, out: Console, wrong: list[str]) -> N
     )
     if tasks > before_tasks + 2:
         wrong.append(f"{tasks - before_tasks:.0f} tasks more")
+
+
+async def _wire(witness: Witness, out: Console, wrong: list[str]) -> None:
+    """What the capture of the media ports saw."""
+    if witness.why_not:
+        out.print(witness.why_not)
+        return
+    seen = await witness.tell()
+    out.print(
+        f"on the wire: {seen.access_marked} of {seen.access:,} segments of the access side with plain text, "
+        f"{seen.core_marked:,} of {seen.core:,} of the core side; {seen.missed} packets missed"
+    )
+    if seen.access_marked:
+        wrong.append(f"{seen.access_marked} segments with plain text on the wire of the access side")
+    if not seen.core_marked:
+        wrong.append("the capture saw no message on the core side, where it is plain by design")
 
 
 def _table_of_rounds(storm: Storm, out: Console) -> None:

@@ -18,6 +18,8 @@ class StormLab(Lab):
         size = 2 * ports
         first = PORTS.start + os.getpid() % (len(PORTS) // size) * size
         self.ports = ports
+        self.access_ports = range(first, first + ports)
+        self.core_ports = range(first + ports, first + size)
         self.forwarder: Forwarder | None = None
         super().__init__(
             directory=directory,

@@ -10,10 +10,11 @@ from imskit.admin import Query, all_numbered, ask
 
 
 class Use(Struct, frozen=True):
-    """What a process uses: resident octets and descriptors."""
+    """What a process uses: resident octets, descriptors and threads."""
 
     resident: int
     descriptors: int
+    threads: int = 0
 
 
 def use_of(pid: int) -> Use:
@@ -23,8 +24,10 @@ def use_of(pid: int) -> Use:
         descriptors = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
     except OSError:
         return Use(0, 0)
-    resident = next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:")), 0)
-    return Use(resident, descriptors)
+    fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    if "VmRSS" not in fields:  # it has ended and nobody has asked for its status
+        return Use(0, 0)
+    return Use(int(fields["VmRSS"].split()[0]) * 1024, descriptors, int(fields["Threads"]))
 
 
 def metrics_of(address: tuple[str, int]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from imskit.admin import AdminError
 from imslab.process import LabError
 from imslab.storm import faults, measure
 from imslab.storm.lab import StormLab
+from imslab.storm.mark import MARK
 from imslab.storm.measure import Held, Use
 from imslab.storm.traffic import Fate, Traffic, eventually, pause
 from imslab.ue.agent import UeAgent
@@ -85,6 +86,8 @@ class Storm:
             await self.traffic.fill(count)
             await pause(1.0)
             await self.calm()
+        await self.slow_reader()  # a file that waits fills every buffer on its way
+        await self.calm()
         await pause(_TRIM)
         self._before = {pid: measure.use_of(pid) for pid in self._processes()}
         self._tasks = self._alg_tasks()
@@ -258,6 +261,23 @@ class Storm:
         if not (stuck and equal):
             raise LabError(f"a slow reader: held back {stuck}, arrived whole {equal}")
         return f"{sent.size:,} octets waited for the reader and arrived whole; a worker had {peak >> 20} MiB"
+
+    async def slow_writer(self) -> str:
+        """A UE whose octets come one by one: its message arrives whole, and nobody waits for it."""
+        talk = await self.traffic.call()
+        await talk.quiet()
+        link = talk.near.session.link
+        if link is None:
+            raise LabError("the session has no connection")
+        link.trickle(0.001)
+        text = f"{MARK} drop by drop " * 40
+        await talk.near.session.send_text(text, deadline=30.0)
+        link.trickle(0.0)
+        received = await talk.far.session.receive(30.0)
+        await talk.hang_up()
+        if received.text != text:
+            raise LabError(f"a slow writer: {len(received.text or '')} of {len(text)} octets arrived")
+        return f"{len(text)} octets arrived, sent one by one"
 
     async def kill_controller(self) -> str:
         """kill -9 the IMS-ALG, start it again, register again."""

@@ -9,14 +9,12 @@ from enum import StrEnum
 
 from imskit.driver import spawn
 from imslab.process import LabError
+from imslab.storm.mark import MARK
 from imslab.ue.agent import UeAgent
 from imslab.ue.call import Call, SipFailure
 from imslab.ue.chat import ChatError
 from imslab.ue.link import MsrpLink
 from imslab.ue.media import NotAcceptable
-
-MARK = "plain-text-mark"
-"""In every message: where it is seen on the access side, plain text has leaked."""
 
 _SETUP = 20.0  # seconds for a call to come up
 _ANSWER = 15.0  # seconds for a message to be confirmed

@@ -70,6 +70,8 @@ class MsrpLink(asyncio.Protocol):
         self._shaking = self._tls is not None
         self._verified = self._tls is None
         self._pumping = False
+        self._beat = 0.0
+        self._drops = bytearray()
         self.local: tuple[str, int] = ("", 0)
         self.peer: tuple[str, int] = ("", 0)
 
@@ -156,6 +158,10 @@ class MsrpLink(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading() if on else self._transport.resume_reading()
 
+    def trickle(self, seconds: float) -> None:
+        """Be a slow writer: one octet, and so long nothing."""
+        self._beat = seconds
+
     def pause_writing(self) -> None:
         """The transport's buffer is full."""
         self._paused = True
@@ -240,7 +246,7 @@ class MsrpLink(asyncio.Protocol):
         if self._transport is None:
             return
         if self._tls is None:
-            self._transport.write(data)
+            self._emit(data)
             return
         view = memoryview(data)
         while view:
@@ -254,9 +260,28 @@ class MsrpLink(asyncio.Protocol):
     def _flush(self) -> None:
         while self._tls is not None and self._transport is not None:
             try:
-                self._transport.write(self._tls.bio_read(_PIECE))
+                self._emit(self._tls.bio_read(_PIECE))
             except SSL.WantReadError:
                 return
+
+    def _emit(self, data: bytes) -> None:
+        if self._transport is None:
+            return
+        if not self._beat and not self._drops:
+            self._transport.write(data)
+            return
+        idle = not self._drops
+        self._drops += data
+        if idle:
+            self._drip()
+
+    def _drip(self) -> None:
+        if self._transport is None or self._transport.is_closing() or not self._drops:
+            self._drops.clear()
+            return
+        self._transport.write(bytes(self._drops[:1]))
+        del self._drops[:1]
+        asyncio.get_running_loop().call_later(self._beat, self._drip)
 
     def _rearm(self) -> None:
         if self._timer is not None:
