@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
 from typing import Literal
 
+from imsalg.duty_settings import ChargingSettings, DutyRealm
 from imsalg.media_settings import FailureSettings, GatewayTimers, MediaLimits, MediaPolicy, MediaRealm, MediaSettings
 from imskit.common_settings import AdminSettings, LogSettings, MetricsSettings, StreamSettings, TraceSettings
 from imskit.settings import Port, Positive, Seconds
@@ -65,7 +66,7 @@ class ListenSettings:
 
 
 @dataclass(frozen=True)
-class RealmSettings(MediaRealm):
+class RealmSettings(DutyRealm):
     """``[realm.<name>]``: one side of the P-CSCF.
 
     ``kind``: ``access`` faces UEs, ``core`` faces the home network. Access realms: ``core_realm`` is where their
@@ -163,6 +164,7 @@ class Settings:
     gateways: GatewaySettings = field(default_factory=GatewaySettings)
     gateway_timers: GatewayTimers = field(default_factory=GatewayTimers)
     failures: FailureSettings = field(default_factory=FailureSettings)
+    charging: ChargingSettings = field(default_factory=ChargingSettings)
     timers: TimerSettings = field(default_factory=TimerSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     streams: StreamSettings = field(default_factory=StreamSettings)

@@ -57,7 +57,9 @@ def test_the_ues_route_and_assertions_do_not_reach_the_core() -> None:
     )
     assert "route" not in sent.headers
     assert "p-asserted-identity" not in sent.headers
-    assert "p-charging-vector" not in sent.headers
+    vectors = sent.headers.get_all("p-charging-vector")  # its own
+    assert len(vectors) == 1
+    assert vectors[0].endswith(";icid-generated-at=pcscf.example.net")
     assert sent.headers.get("p-access-network-info") == "IEEE-802.11"
 
 

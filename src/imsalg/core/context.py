@@ -9,6 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from imsalg.core.asserting import Asserting
 from imsalg.core.bindings import Registrar
 from imsalg.core.deadlines import Deadlines
 from imsalg.core.events import Command
@@ -110,6 +111,7 @@ class Context:
         self.media_half = media
         self.ids = ids
         self.mint = TokenMint(token_key)
+        self.asserting = Asserting(settings, token_key)
         self.registrar = Registrar(settings.limits.bindings, settings.limits.contacts_per_user)
         self.sides = {name: Side(realm.kind) for name, realm in settings.realm.items()}
         self.cores = {name: settings.core_of(name) for name, realm in settings.realm.items() if realm.kind == "access"}

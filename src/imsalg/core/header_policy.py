@@ -1,98 +1,201 @@
-"""Which header fields cross the trust boundary towards the UE: ONE table, a column per direction.
+"""Which header fields cross the trust boundary between UE and core: ONE table, a column per kind of message.
 
 TS 24.229 4.4 draws the trust domain's border between the P-CSCF and the UE. What a UE may not assert is removed on its
-way in; what is the operators' own business is removed on its way out. Header fields that are not in the table pass
-unchanged, unknown ones included (RFC 3261 16.6 step 8).
+way in; what is the operators' own business is removed on its way out. ``trusted`` in a realm's settings moves the
+border: a trusted access realm (an operator's own exchange) may assert, an untrusted core realm gets and gives less.
+Header fields that are not in the table pass unchanged, unknown ones included (RFC 3261 16.6 step 8). The table is
+rendered into docs/operations.md; a test keeps the two equal.
 
-``Security-*``, ``Route``, ``Record-Route``, ``Path``, ``Via`` and ``Max-Forwards`` are handled by the procedures that
-own them, not here; ``Security-*`` nevertheless appears so that none can slip through in a request other than REGISTER.
+``Route``, ``Record-Route``, ``Path``, ``Via`` and ``Max-Forwards`` are handled by the procedures that own them, not
+here. What this node itself asserts (P-Asserted-Identity, P-Charging-Vector and so on) is put in by
+:mod:`imsalg.core.asserting` after the table has been applied.
 """
 
-from enum import IntEnum
+from collections.abc import Callable
+from enum import IntEnum, StrEnum
 
+from imswire.base import ProtocolError
 from imswire.sip.headers import Headers, canonical
 from imswire.sip.message import Request, Response
 
 
-class Rule(IntEnum):
-    """What happens to a header field in one direction."""
+class Rule(StrEnum):
+    """What happens to a header field in one column; the values are the words of the documentation."""
 
-    PASS = 0
-    REMOVE = 1
-    PRIVATE = 2  # removed when the message asks for Privacy: id (RFC 3325 9.3), else passed
+    PASS = "passed"
+    REMOVE = "removed"
+    ASSERTED = "passed if its sender is trusted"
+    PRIVATE = "passed if its sender is trusted, and its receiver is or `Privacy: id` is absent"
+    HISTORY = "passed if its sender is trusted, and its receiver is or neither `Privacy: id` nor `history` is there"
+    INSIDE = "passed if its receiver is trusted"
+    ACCESS = "passed if its receiver is trusted, without what claims to be `network-provided`"
+    SUPPORTED = "passed if its sender is trusted, else `supported` alone"
 
 
-P, R, V = Rule.PASS, Rule.REMOVE, Rule.PRIVATE
-
-# name: (request from UE, response from UE, request to UE, response to UE)
-TABLE: dict[str, tuple[Rule, Rule, Rule, Rule]] = {
-    # RFC 3325 5 and 6: asserted only inside the trust domain. The P-CSCF adds its own after the table has been applied.
-    "p-asserted-identity": (R, R, V, V),
-    "p-preferred-identity": (R, R, R, R),
-    # RFC 7315; TS 24.229 4.4: made and used by the operators' nodes.
-    "p-charging-vector": (R, R, R, R),
-    "p-charging-function-addresses": (R, R, R, R),
-    "p-access-network-info": (P, P, R, R),
-    "p-visited-network-id": (R, R, R, R),
-    "p-user-database": (R, R, R, R),
-    "p-profile-key": (R, R, R, R),
-    "p-served-user": (R, R, R, R),
-    "p-private-network-indication": (R, R, R, R),
-    "p-asserted-service": (R, R, R, R),
-    "p-early-media": (R, R, P, P),
-    "p-associated-uri": (R, R, R, P),
-    "p-called-party-id": (R, R, P, R),
-    "history-info": (R, R, V, V),
-    "resource-priority": (R, R, R, R),
-    "feature-caps": (R, R, P, P),
-    "reason": (P, R, P, R),
-    "restoration-info": (R, R, R, R),
-    "relayed-charge": (R, R, R, R),
-    "service-interact-info": (R, R, R, R),
-    "cellular-network-info": (R, R, R, R),
-    "response-source": (R, R, R, R),
-    "attestation-info": (R, R, R, R),
-    "origination-id": (R, R, R, R),
-    "additional-identity": (R, R, P, P),
-    "service-route": (R, R, R, P),
-    # RFC 3329 2.6: between the UE and its first hop alone.
-    "security-client": (R, R, R, R),
-    "security-verify": (R, R, R, R),
-    "security-server": (R, R, R, R),
-}
+P, R, A, V = Rule.PASS, Rule.REMOVE, Rule.ASSERTED, Rule.PRIVATE
+H, D, N, S = Rule.HISTORY, Rule.INSIDE, Rule.ACCESS, Rule.SUPPORTED
 
 
 class Direction(IntEnum):
     """The columns of :data:`TABLE`."""
 
     REQUEST_FROM_UE = 0
-    RESPONSE_FROM_UE = 1
-    REQUEST_TO_UE = 2
-    RESPONSE_TO_UE = 3
+    REGISTER_FROM_UE = 1
+    RESPONSE_FROM_UE = 2
+    REQUEST_TO_UE = 3
+    RESPONSE_TO_UE = 4
+    REGISTERED_TO_UE = 5
 
 
-_COLUMNS: tuple[dict[str, Rule], ...] = tuple(
-    {name: rules[column] for name, rules in TABLE.items() if rules[column] is not Rule.PASS} for column in Direction
+COLUMN_TITLES = (
+    "request from UE",
+    "REGISTER",
+    "response from UE",
+    "request to UE",
+    "response to UE",
+    "response to REGISTER",
+)
+FROM_UE = frozenset({Direction.REQUEST_FROM_UE, Direction.REGISTER_FROM_UE, Direction.RESPONSE_FROM_UE})
+
+
+class Trust(IntEnum):
+    """Which sides of a passage belong to the trust domain (RFC 3324)."""
+
+    NEITHER = 0
+    CORE = 1
+    UE = 2
+    BOTH = 3
+
+
+# name: one rule per Direction
+TABLE: dict[str, tuple[Rule, Rule, Rule, Rule, Rule, Rule]] = {
+    # RFC 3325 5 and 6: asserted only inside the trust domain.
+    "P-Asserted-Identity": (V, R, V, V, V, R),
+    "P-Preferred-Identity": (R, R, R, R, R, R),
+    # RFC 7315; TS 24.229 4.4: made and used by the operators' nodes.
+    "P-Charging-Vector": (R, R, R, R, R, R),
+    "P-Charging-Function-Addresses": (R, R, R, R, R, R),
+    "P-Access-Network-Info": (N, N, N, D, D, D),
+    "P-Visited-Network-ID": (R, R, R, R, R, R),
+    "P-Associated-URI": (R, R, R, R, R, P),
+    "P-Called-Party-ID": (R, R, R, P, R, R),
+    "P-User-Database": (R, R, R, R, R, R),
+    "P-Profile-Key": (R, R, R, R, R, R),
+    "P-Served-User": (R, R, R, R, R, R),
+    "P-Private-Network-Indication": (A, R, A, D, D, R),
+    "P-Asserted-Service": (A, R, A, D, D, R),
+    # RFC 5009: that a UE understands the header field harms nobody; what it authorizes counts from trusted ends alone.
+    "P-Early-Media": (S, R, A, A, A, R),
+    "P-Refused-URI-List": (R, R, R, P, P, R),
+    "History-Info": (H, R, H, H, H, R),
+    "Resource-Priority": (A, R, A, D, D, R),
+    "Feature-Caps": (R, R, R, P, P, P),
+    "Reason": (P, R, R, P, R, R),
+    "Restoration-Info": (R, R, R, R, R, R),
+    "Relayed-Charge": (R, R, R, R, R, R),
+    "Service-Interact-Info": (R, R, R, R, R, R),
+    "Cellular-Network-Info": (R, R, R, R, R, R),
+    "Response-Source": (R, R, R, R, R, R),
+    "Attestation-Info": (R, R, R, R, R, R),
+    "Origination-Id": (R, R, R, R, R, R),
+    "Additional-Identity": (R, R, R, P, P, R),
+    # RFC 3608: told to the UE when it registers, meaningless elsewhere.
+    "Service-Route": (R, R, R, R, R, P),
+    # RFC 3329 2.6: between the UE and its first hop alone.
+    "Security-Client": (R, R, R, R, R, R),
+    "Security-Verify": (R, R, R, R, R, R),
+    "Security-Server": (R, R, R, R, R, R),
+}
+
+
+def _settled(rule: Rule, direction: Direction, trust: Trust) -> Rule:
+    """The rule with trust resolved: one of PASS, REMOVE, PRIVATE, HISTORY, ACCESS, SUPPORTED."""
+    from_ue = direction in FROM_UE
+    ue, core = bool(trust & Trust.UE), bool(trust & Trust.CORE)
+    sender, receiver = (ue, core) if from_ue else (core, ue)
+    match rule:
+        case Rule.ASSERTED:
+            return P if sender else R
+        case Rule.INSIDE:
+            return P if receiver else R
+        case Rule.PRIVATE | Rule.HISTORY:
+            if not sender:
+                return R
+            return P if receiver else rule
+        case Rule.ACCESS:
+            if not receiver:
+                return R
+            return P if sender else rule
+        case Rule.SUPPORTED:
+            return P if sender else rule
+    return rule
+
+
+_COLUMNS: tuple[tuple[dict[str, Rule], ...], ...] = tuple(
+    tuple(
+        {
+            canonical(name): settled
+            for name, rules in TABLE.items()
+            if (settled := _settled(rules[direction], direction, trust)) is not P
+        }
+        for direction in Direction
+    )
+    for trust in Trust
 )
 
 
-def apply(direction: Direction, message: Request | Response) -> None:
+def apply(direction: Direction, message: Request | Response, trust: Trust = Trust.CORE) -> None:
     """Remove from ``message``, in place, what may not go in that direction."""
     headers = message.headers
-    column = _COLUMNS[direction]
+    column = _COLUMNS[trust][direction]
     names = headers.keys
-    if not column.keys().isdisjoint(names):
-        private = _wants_privacy(headers)
-        for name in column.keys() & names:
-            if column[name] is Rule.REMOVE or private:
+    if column.keys().isdisjoint(names):
+        return
+    for name in column.keys() & names:
+        match column[name]:
+            case Rule.PRIVATE:
+                if wants_privacy(headers, "id"):
+                    headers.remove(name)
+            case Rule.HISTORY:
+                if wants_privacy(headers, "id") or wants_privacy(headers, "history"):
+                    headers.remove(name)
+            case Rule.ACCESS:
+                _keep(headers, name, _of_the_ue)
+            case Rule.SUPPORTED:
+                _keep(headers, name, _is_supported)
+            case _:
                 headers.remove(name)
 
 
-def _wants_privacy(headers: Headers) -> bool:
-    wanted = headers.get("Privacy")
-    return wanted is not None and "id" in {part.strip().lower() for part in wanted.replace(";", ",").split(",")}
+def _of_the_ue(value: str) -> bool:
+    return "network-provided" not in value.lower()
 
 
-def rule(name: str, direction: Direction) -> Rule:
+def _is_supported(value: str) -> bool:
+    return value.strip().lower() == "supported"
+
+
+def _keep(headers: Headers, name: str, wanted: Callable[[str], bool]) -> None:
+    """Leave those values that are wanted; a header field that cannot be read goes."""
+    try:
+        values = headers.values(name)
+    except ProtocolError:
+        values = []
+    kept = [value for value in values if wanted(value)]
+    if not kept:
+        headers.remove(name)
+    elif len(kept) < len(values):
+        headers.set(name, ", ".join(kept))
+
+
+def wants_privacy(headers: Headers, kind: str) -> bool:
+    """True when the message asks for that kind of privacy (RFC 3323 4.2, RFC 3325 9.3)."""
+    for wanted in headers.get_all("privacy"):
+        if kind in {part.strip().lower() for part in wanted.replace(",", ";").split(";")}:
+            return True
+    return False
+
+
+def rule(name: str, direction: Direction, trust: Trust = Trust.CORE) -> Rule:
     """The rule for header field ``name`` (any case, compact form too) in ``direction``."""
-    return _COLUMNS[direction].get(canonical(name), Rule.PASS)
+    return _COLUMNS[trust][direction].get(canonical(name), P)

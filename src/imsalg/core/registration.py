@@ -40,7 +40,7 @@ class Registration:
         self._log_verify(request)
         headers = outgoing.headers
         security.strip_agreement(headers)
-        header_policy.apply(Direction.REQUEST_FROM_UE, outgoing)
+        header_policy.apply(Direction.REGISTER_FROM_UE, outgoing, ctx.asserting.trust[flow.realm])
         headers.remove("path")  # RFC 3327 5.2 is for proxies: a UE has no business there
         headers.remove("route")  # a UE's preloaded route names this node; the core's entry is configured
         core = ctx.cores[flow.realm]
@@ -51,8 +51,10 @@ class Registration:
             if not outgoing.has_option(name, "path"):
                 headers.add(name, "path")
         headers.set("P-Visited-Network-ID", _visited(ctx.settings.imsalg.visited_network))
+        ctx.asserting.request(outgoing, flow.realm, vector=ctx.asserting.vector(ctx.ids.token(12)))
         forward = Forward(key, request, outgoing, target, Side.ACCESS, purpose=Purpose.REGISTER)
         forward.arrival = flow
+        forward.trust = ctx.asserting.trust[flow.realm]
         ctx.register_forward(forward)
         ctx.send(forward)
 
@@ -94,7 +96,7 @@ class Registration:
         if response.status == 100:
             return
         response.headers.remove_first_value("via")
-        header_policy.apply(Direction.RESPONSE_TO_UE, response)
+        header_policy.apply(Direction.REGISTERED_TO_UE, response, forward.trust)
         client = security.announced_or_none(request.headers) or frozenset()
         mechanisms = ctx.settings.policy.mechanisms
         verified = "security-verify" in request.headers

@@ -4,10 +4,11 @@ import re
 from collections.abc import Sequence
 
 from imsalg.core import header_policy, security
+from imsalg.core.asserting import asserted
 from imsalg.core.bindings import Binding, user_of
 from imsalg.core.context import Context
 from imsalg.core.guard import Guard
-from imsalg.core.header_policy import Direction
+from imsalg.core.header_policy import Direction, Trust
 from imsalg.core.media_events import AccessProfile, Side
 from imsalg.core.offers import OFFERING, Offers
 from imsalg.core.release import Release
@@ -132,7 +133,7 @@ class Requests:
             ctx.call, ctx.who = call, call.profile.user
             ctx.network.pop_exact(outgoing.headers, call.tokens[other(side)])
             self._check_dialog_route(call, side, outgoing)
-            header_policy.apply(OUT[side], outgoing)
+            header_policy.apply(OUT[side], outgoing, ctx.asserting.trust[call.realms[Side.ACCESS]])
             forward = Forward(
                 None, request, outgoing, self._in_call_flow(call, side, outgoing), side, call, purpose=Purpose.ACK
             )
@@ -176,9 +177,14 @@ class Requests:
         self._offers.check(call, forward)
         ctx.network.pop_exact(outgoing.headers, call.tokens[other(side)])
         self._check_dialog_route(call, side, outgoing)
-        header_policy.apply(OUT[side], outgoing)
+        access = call.realms[Side.ACCESS]
+        forward.trust = ctx.asserting.trust[access]
+        header_policy.apply(OUT[side], outgoing, forward.trust)
         forward.flow = self._in_call_flow(call, side, outgoing)
-        if side is Side.ACCESS:
+        if side is Side.CORE:
+            forward.charging = call.charging
+        else:
+            ctx.asserting.request(outgoing, access, vector=call.charging)
             call.flows[Side.ACCESS] = (
                 flow  # the UE may have opened a new connection; the token proves that it is of the call
             )
@@ -230,13 +236,20 @@ class Requests:
             raise Answer(403, "this Route belongs to the other side")
         if kind == mine:
             ctx.network.pop_exact(outgoing.headers, ctx.mint.seal(paired, payload))
-        header_policy.apply(OUT[side], outgoing)
         if side is Side.CORE:
             target = unpack_flow(payload)
             self._must_be_served(target)
+            trust = ctx.asserting.trust[target.realm]
         else:
             target = ctx.network.resolve(next_uri(outgoing), ctx.cores[flow.realm])
+            trust = ctx.asserting.trust[flow.realm]
+        header_policy.apply(OUT[side], outgoing, trust)
         forward = Forward(key, request, outgoing, target, side)
+        forward.trust = trust
+        if side is Side.ACCESS:
+            ctx.asserting.request(outgoing, flow.realm, vector=ctx.asserting.vector_of_dialog(request.call_id))
+        else:
+            forward.charging = ctx.asserting.vector_from(request)
         ctx.register_forward(forward)
         ctx.send(forward)
 
@@ -264,17 +277,16 @@ class Requests:
             profile = AccessProfile(flow.realm, ctx.cores[flow.realm], user=user_of(request.from_.uri))
         ctx.who = profile.user
         identity = None
-        if binding is not None:
-            identity = self._identity(binding, request)
-        header_policy.apply(Direction.REQUEST_FROM_UE, outgoing)
-        if identity is not None:
-            outgoing.headers.add("P-Asserted-Identity", identity)
+        trust = ctx.asserting.trust[flow.realm]
+        header_policy.apply(Direction.REQUEST_FROM_UE, outgoing, trust)
+        if binding is not None and not (trust & Trust.UE and "p-asserted-identity" in outgoing.headers):
+            identity = asserted(binding, request.headers)
         service_route = binding.service_route if binding is not None else ()  # TS 24.229 5.2.6.3
         _check_route(outgoing, service_route, "registration", reject=realm.route_check == "reject")
         has_route = "route" in outgoing.headers
         core = ctx.cores[flow.realm]
         target = ctx.network.resolve(next_uri(outgoing), core) if has_route else ctx.network.next_hop(core)
-        self._begin(key, request, outgoing, flow, target, Side.ACCESS, profile, ue_flow=flow)
+        self._begin(key, request, outgoing, flow, target, Side.ACCESS, profile, ue_flow=flow, identity=identity)
 
     def _sender(self, request: Request, flow: Flow) -> Binding | None:
         contact = request.headers.first_value("contact")
@@ -285,14 +297,6 @@ class Requests:
         if (preferred := request.headers.first_value("p-preferred-identity")) is not None:
             wanted.insert(0, NameAddr.parse(preferred).uri)
         return self._ctx.registrar.sender(flow, NameAddr.parse(contact).uri if contact else None, wanted)
-
-    @staticmethod
-    def _identity(binding: Binding, request: Request) -> str:
-        """The P-Asserted-Identity value: the preferred identity when it is registered, else the default one."""
-        for value in request.headers.values("p-preferred-identity"):
-            if (found := binding.identity(NameAddr.parse(value).uri)) is not None:
-                return found
-        return binding.default_identity
 
     def _to_ue(self, key: ServerKey, request: Request, outgoing: Request, flow: Flow, user: str | None) -> None:
         ctx = self._ctx
@@ -312,7 +316,7 @@ class Requests:
         if binding.flow is None:
             raise Answer(430)
         ctx.who = binding.user
-        header_policy.apply(Direction.REQUEST_TO_UE, outgoing)
+        header_policy.apply(Direction.REQUEST_TO_UE, outgoing, ctx.asserting.trust[binding.flow.realm])
         self._begin(
             key, request, outgoing, flow, binding.flow, Side.CORE, binding.profile, ue_flow=binding.flow, called=binding
         )
@@ -329,6 +333,7 @@ class Requests:
         *,
         ue_flow: Flow,
         called: Binding | None = None,
+        identity: str | None = None,
     ) -> None:
         """Send on an initial request, with Record-Route on both faces where it makes a dialog (16.6 step 4)."""
         ctx = self._ctx
@@ -348,12 +353,34 @@ class Requests:
             outgoing.headers.prepend("Record-Route", ctx.network.face(flow).record_route(tokens[side]))
             outgoing.headers.prepend("Record-Route", ctx.network.face(target).record_route(tokens[other(side)]))
         forward = Forward(key, request, outgoing, target, side, call, initial=call is not None)
+        forward.trust = ctx.asserting.trust[ue_flow.realm]
+        vector = self._vector(request, call, side, dialog=bool(tokens))
+        if side is Side.ACCESS:
+            ctx.asserting.request(outgoing, ue_flow.realm, identity=identity, vector=vector)
+        else:
+            forward.charging = vector
         if called is not None:
             forward.identity = request.headers.first_value("p-called-party-id") or called.default_identity
+            forward.called = called
         if call is not None:
             ctx.add_call(call)
         ctx.register_forward(forward)
         self._offers.send(forward)
+
+    def _vector(self, request: Request, call: Call | None, side: Side, *, dialog: bool) -> str:
+        """The charging vector of an initial request: the core's for what comes from there, else one of our own."""
+        asserting = self._ctx.asserting
+        if side is Side.CORE:
+            vector = asserting.vector_from(request)
+        elif call is not None:
+            vector = asserting.vector(call.key)
+        elif dialog:
+            vector = asserting.vector_of_dialog(request.call_id)
+        else:
+            vector = asserting.vector(self._ctx.ids.token(12))
+        if call is not None:
+            call.charging = vector
+        return vector
 
     def _new_call(self, request: Request, side: Side, profile: AccessProfile) -> Call:
         ctx = self._ctx

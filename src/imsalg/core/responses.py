@@ -1,6 +1,7 @@
 """Responses that arrive, and client transactions that end without one (RFC 3261 16.7 to 16.9)."""
 
 from imsalg.core import header_policy
+from imsalg.core.asserting import preferred
 from imsalg.core.context import Context
 from imsalg.core.guard import Guard
 from imsalg.core.header_policy import Direction
@@ -69,11 +70,23 @@ class Responses:
         """Send a response on to where its request came from."""
         ctx = self._ctx
         source = other(forward.side)
-        header_policy.apply(BACK[source], response)
-        if forward.identity is not None and source is Side.ACCESS and 101 <= response.status < 300:
-            response.headers.set("P-Asserted-Identity", forward.identity)
+        own = source is Side.ACCESS and 101 <= response.status < 300
+        identity = self._identity(forward, response) if own else None
+        header_policy.apply(BACK[source], response, forward.trust)
+        if own:
+            ctx.asserting.response(response, forward.trust, identity=identity, vector=forward.charging)
         if forward.server is not None:
             ctx.respond(forward.server, response)
+
+    @staticmethod
+    def _identity(forward: Forward, response: Response) -> str | None:
+        """What a called UE is asserted to be: its preferred identity if registered, else the one that was called."""
+        if forward.called is None or "p-preferred-identity" not in response.headers:
+            return forward.identity
+        try:
+            return preferred(forward.called, response.headers) or forward.identity
+        except ProtocolError:  # a wish that cannot be read is none
+            return forward.identity
 
     @staticmethod
     def _refresh_target(forward: Forward, response: Response) -> None:

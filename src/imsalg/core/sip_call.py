@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Sequence
 from enum import Enum, auto
 
+from imsalg.core.bindings import Binding
+from imsalg.core.header_policy import Trust
 from imsalg.core.media_events import AccessProfile, Side
 from imswire.sip.flow import Flow
 from imswire.sip.message import Request, Response
@@ -122,6 +124,7 @@ class Call:
         "call_id",
         "caller",
         "caller_side",
+        "charging",
         "confirm_due",
         "cseq",
         "exchanges",
@@ -150,6 +153,7 @@ class Call:
         self.profile = profile
         self.tokens = tokens
         self.realms: dict[Side, str] = {Side.ACCESS: profile.access_realm, Side.CORE: profile.core_realm}
+        self.charging = ""  # P-Charging-Vector of the dialog, as far as it stays the same
         self.flows: dict[Side, Flow] = {}
         self.legs: dict[str, Leg] = {}
         self.gone: Leg | None = None  # the leg that a BYE ended last: the BYE may be repeated (401, 407)
@@ -202,6 +206,8 @@ class Forward:
         "arrival",
         "bodies",
         "call",
+        "called",
+        "charging",
         "client",
         "flow",
         "held_response",
@@ -218,6 +224,7 @@ class Forward:
         "sent_2xx",
         "server",
         "side",
+        "trust",
         "who",
     )
 
@@ -255,6 +262,9 @@ class Forward:
         self.answered = False  # a final answer went to the server transaction
         self.aborted = False  # answered by us before the far end did
         self.identity: str | None = None  # what the called UE is asserted to be in its responses
+        self.called: Binding | None = None  # the UE that an initial request is for
+        self.charging = ""  # the charging vector of responses towards the core
+        self.trust = Trust.CORE
 
     @property
     def is_invite(self) -> bool:

@@ -1,0 +1,45 @@
+"""Settings of the P-CSCF's duties at the edge of the trust domain (TS 24.229 5.2): identities, charging."""
+
+from dataclasses import dataclass
+
+from imsalg.media_settings import MediaRealm
+
+
+def _one_line(name: str, value: str) -> None:
+    if any(ord(c) < 32 or ord(c) == 127 for c in value):
+        raise ValueError(f"{name!r} has a control character; it goes into one header line")
+
+
+@dataclass(frozen=True)
+class DutyRealm(MediaRealm):
+    """The part of ``[realm.<name>]`` that says how far the realm is trusted and what is asked of its UEs.
+
+    ``trusted``: the realm belongs to the trust domain (RFC 3324); left out, core realms do and access realms do not.
+    What that changes is the table of header fields.
+
+    Access realms: ``access_network_info`` is added to what UEs send as a P-Access-Network-Info of the network
+    (``IEEE-802.3;dsl-location=...``; RFC 7315 4.4), ``network-provided`` is appended.
+    """
+
+    trusted: bool | None = None
+    access_network_info: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _one_line("access_network_info", self.access_network_info)
+
+
+@dataclass(frozen=True)
+class ChargingSettings:
+    """``[charging]``: P-Charging-Vector (RFC 7315 4.6).
+
+    ``vector``: one is made for what UEs begin and for REGISTER, and kept in the dialog. ``ioi`` names this network in
+    it (orig-ioi, and term-ioi in answers); empty: neither is sent.
+    """
+
+    vector: bool = True
+    ioi: str = ""
+
+    def __post_init__(self) -> None:
+        if not all(c.isalnum() or c in ".-_" for c in self.ioi):
+            raise ValueError(f"'ioi' is {self.ioi!r}, expected a name of letters, digits, '.', '-' and '_'")
