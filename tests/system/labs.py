@@ -37,12 +37,13 @@ class LabRun:
     """A running lab and the loop that its UEs live on. ``run(scenario)`` is one test on it.
 
     After each scenario every UE is de-registered and closed, and (unless ``tidy`` is False, for scenarios in which
-    processes die) every context that was added on the way must have been subtracted. ``start`` names the processes.
+    processes die) every context that was added on the way must have been subtracted. ``start`` names the processes,
+    ``lab`` is one that is not started yet, in place of one with these settings.
     """
 
-    def __init__(self, *, start: tuple[str, ...] = ORDER, **settings: Any) -> None:
+    def __init__(self, lab: Lab | None = None, *, start: tuple[str, ...] = ORDER, **settings: Any) -> None:
         self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-        self.lab = Lab(**settings)
+        self.lab = lab or Lab(**settings)
         try:
             for name in start:
                 self._runner.run(self.lab.start_one(name))
