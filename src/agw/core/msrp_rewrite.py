@@ -152,7 +152,7 @@ class MsrpRewriter:
                     self._due.clear()
                     run = at
         except ProtocolError as error:
-            self.fault = error
+            self.fault = error.with_traceback(None)  # whose frames hold this rewriter
             keep = at
         if not self._dropping and keep > run:
             pieces.append(view[run:keep])

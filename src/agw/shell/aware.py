@@ -51,8 +51,8 @@ class AwareEnd(End):
 
     def _answer(self, answers: list[bytes]) -> None:
         """Send responses back to this end's peer, between two chunks of the other direction."""
-        back = self.other.rewriter if isinstance(self.other, AwareEnd) else None
-        if back is None or not self.live:
+        back = self.other.rewriter if self.live and isinstance(self.other, AwareEnd) else None
+        if back is None:
             answers.clear()
             return
         for answer in answers:

@@ -2,7 +2,9 @@
 
 pyOpenSSL's ``recv_into`` allocates a block for every record and copies out of it, which costs a quarter of the CPU time
 of a whole relay. Where this pyOpenSSL lets us reach its OpenSSL binding, SSL_read writes into our buffer itself; where
-it does not, ``recv_into`` does the same work more slowly. Errors are raised by pyOpenSSL in both cases.
+it does not, ``recv_into`` does the same work more slowly. Errors are made by pyOpenSSL in both cases, and are given
+back without their traceback: its frames hold whoever called, who holds the error, and such a circle waits for the
+garbage collector with all the memory of its TLS connection.
 """
 
 from collections.abc import Callable
@@ -12,6 +14,9 @@ from OpenSSL import SSL
 
 RECORD = 16_384
 """Plaintext octets of the largest TLS record (RFC 8446 5.1)."""
+
+WOULD_BLOCK = SSL.WantReadError()
+"""What ends the reading of a connection that has nothing more at the moment: the usual end, and thus made once."""
 
 _RECORDS_PER_CALL = 32
 """A peer that sends tiny records gets no more than these at a time."""
@@ -30,8 +35,10 @@ def slow_reader() -> Reader:
                 count += tls.recv_into(view[count:], RECORD)
                 if count > limit:
                     break
+        except SSL.WantReadError:
+            return count, 0, WOULD_BLOCK
         except SSL.Error as error:
-            return count, 0, error
+            return count, 0, error.with_traceback(None)
         return count, tls.pending(), None
 
     return read
@@ -42,9 +49,11 @@ def fast_reader(view: memoryview) -> Reader | None:
     library: Any = getattr(SSL, "_lib", None)
     foreign: Any = getattr(SSL, "_ffi", None)
     raise_error: Any = getattr(SSL.Connection, "_raise_ssl_error", None)
-    if None in (library, foreign, raise_error, getattr(library, "SSL_read", None)):
+    names = ("SSL_read", "SSL_pending", "SSL_get_error", "SSL_ERROR_WANT_READ")
+    if None in (library, foreign, raise_error, *(getattr(library, name, None) for name in names)):
         return None
-    ssl_read, ssl_pending = library.SSL_read, library.SSL_pending
+    ssl_read, ssl_pending, ssl_error = library.SSL_read, library.SSL_pending, library.SSL_get_error
+    want_read = library.SSL_ERROR_WANT_READ
     memory = foreign.from_buffer(view)
     base = foreign.cast("char *", memory)
 
@@ -53,10 +62,12 @@ def fast_reader(view: memoryview) -> Reader | None:
         for _ in range(_RECORDS_PER_CALL):
             got = ssl_read(ssl, base + count, RECORD)
             if got <= 0:
+                if ssl_error(ssl, got) == want_read:
+                    return count, 0, WOULD_BLOCK
                 try:
                     raise_error(tls, ssl, got)
                 except SSL.Error as error:
-                    return count, 0, error
+                    return count, 0, error.with_traceback(None)
                 break
             count += got
             if count > limit:

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from OpenSSL import SSL
 
-from agw.shell.records import RECORD, Reader, reader_for
+from agw.shell.records import RECORD, WOULD_BLOCK, Reader, reader_for
 
 HEADROOM = 8_192
 """Octets of the buffer before what is read."""
@@ -150,7 +150,7 @@ class End:
         if error is None:
             if left:
                 pump.loop.call_soon(self.readable)
-        elif isinstance(error, SSL.WantReadError):
+        elif error is WOULD_BLOCK:
             pass
         elif isinstance(error, SSL.WantWriteError):
             self.watch_write(True)  # a key update must be answered first (RFC 8446 4.6.3)
@@ -256,9 +256,9 @@ class End:
         self.watch_write(False)
 
     def forget(self) -> None:
-        """Let go of the TLS connection and the other end: two ends that hold each other wait for the garbage collector,
-        which seldom comes, with all the memory of their TLS."""
-        self.other = self
+        """Let go of the TLS connection and the other end, for good: ends that hold each other, or themselves, wait for
+        the garbage collector, which seldom comes, with all the memory of their TLS."""
+        del self.other
         self.tls = self.pending = None
 
 
