@@ -5,6 +5,7 @@ line, the canonical name, the value (outer white space stripped, folding undone)
 """
 
 import re
+import sys
 from collections.abc import Iterable, Iterator
 
 from imswire.base import ProtocolError
@@ -58,6 +59,7 @@ NOT_LISTS = frozenset(
 
 _CACHE_LIMIT = 2048
 _cache: dict[str, str] = {}
+_written: dict[str, str] = {}
 _TOP_LEVEL = re.compile(r'"(?:[^"\\]|\\.)*"|<[^>]*>|[,"<]', re.DOTALL)
 _NAME = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")
 
@@ -70,9 +72,20 @@ def canonical(name: str) -> str:
     found = _cache.get(name)
     if found is None:
         lower = name.lower()
-        found = COMPACT.get(lower, lower)
+        # One object per well-known name: comparing keys is then mostly comparing addresses.
+        found = sys.intern(COMPACT.get(lower, lower)) if len(_cache) < _CACHE_LIMIT else COMPACT.get(lower, lower)
         if len(_cache) < _CACHE_LIMIT:
             _cache[name] = found
+    return found
+
+
+def _checked(name: str) -> str | None:
+    """The canonical form of a name that may be written on a line; None for what is no token."""
+    found = _written.get(name)
+    if found is None and _NAME.fullmatch(name):
+        found = canonical(name)
+        if len(_written) < _CACHE_LIMIT:
+            _written[name] = found
     return found
 
 
@@ -106,7 +119,18 @@ def _commas(text: str) -> Iterator[int]:
 
 def _first_value_end(text: str) -> int:
     """Offset of the first top-level comma, or the length of the text."""
-    return next(_commas(text), len(text)) if "," in text else len(text)
+    comma = text.find(",")
+    if comma < 0:
+        return len(text)
+    opening = text.find("<", 0, comma)
+    if text.find('"', 0, comma) < 0 and (opening < 0 or text.find(">", opening, comma) > text.rfind("<", 0, comma)):
+        return comma  # no quotes before it, and the one bracket before it is closed
+    return next(_commas(text), len(text))
+
+
+def first_of(text: str) -> str:
+    """The first value of a comma list."""
+    return text[: _first_value_end(text)].strip()
 
 
 class Headers:
@@ -145,7 +169,7 @@ class Headers:
         return len(self._keys)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and (_cache.get(name) or canonical(name)) in self._keys
+        return name in self._keys or (isinstance(name, str) and canonical(name) in self._keys)
 
     def __eq__(self, other: object) -> bool:
         return self._lines == other._lines if isinstance(other, Headers) else NotImplemented
@@ -167,8 +191,15 @@ class Headers:
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """The whole value of the first line of that name."""
-        key, keys = _cache.get(name) or canonical(name), self._keys
-        return self._values[keys.index(key)] if key in keys else default
+        keys = self._keys
+        if name in keys:  # asked for by its canonical name, as the hot path does
+            return self._values[keys.index(name)]
+        key = _cache.get(name) or canonical(name)
+        return self._values[keys.index(key)] if key != name and key in keys else default
+
+    def has_any(self, names: frozenset[str]) -> bool:
+        """True when a line of any of those canonical names is there."""
+        return not names.isdisjoint(self._keys)
 
     def get_all(self, name: str) -> list[str]:
         """The values of all lines of that name, one entry per line."""
@@ -177,10 +208,9 @@ class Headers:
             return []
         return [value for k, value in zip(self._keys, self._values, strict=True) if k == key]
 
-    def firsts(self, keys: tuple[str, ...]) -> list[str]:
-        """The values of the first lines of several canonical names that are known to be there."""
-        index, values = self._keys.index, self._values
-        return [values[index(key)] for key in keys]
+    def first(self, key: str) -> str:
+        """The value of the first line of a canonical name that is known to be there."""
+        return self._values[self._keys.index(key)]
 
     def count(self, name: str) -> int:
         """Number of lines of that name."""
@@ -204,7 +234,7 @@ class Headers:
         value = self.get(name)
         if value is None or "," not in value:
             return value
-        return value[: _first_value_end(value)].strip()
+        return first_of(value)
 
     # --- writing ---
 
@@ -247,6 +277,9 @@ class Headers:
             return None
         index = self._keys.index(key)
         value = self._values[index]
+        if "," not in value:
+            del self._keys[index], self._values[index], self._lines[index]
+            return value
         end = _first_value_end(value)
         first, rest = value[:end].strip(), value[end + 1 :].strip()
         if rest:
@@ -311,22 +344,22 @@ class Headers:
         return self._lines[index].partition(":")[0].rstrip()
 
     @staticmethod
-    def _line(name: str, value: str) -> str:
-        if "\n" in value or "\r" in value or not _NAME.fullmatch(name):
+    def _key(name: str, value: str) -> str:
+        key = _checked(name)
+        if key is None or "\n" in value or "\r" in value:
             raise ProtocolError(
                 "sip.header", f"{name!r} with value {value[:80]!r} cannot be written as one header line"
             )
-        return f"{name}: {value}"
+        return key
 
     def _insert(self, index: int, name: str, value: str) -> None:
-        line = self._line(name, value)
-        self._lines.insert(index, line)
-        self._keys.insert(index, canonical(name))
+        self._keys.insert(index, self._key(name, value))
+        self._lines.insert(index, f"{name}: {value}")
         self._values.insert(index, value.strip())
 
     def _put(self, index: int, name: str, value: str) -> None:
-        self._lines[index] = self._line(name, value)
-        self._keys[index] = canonical(name)
+        self._keys[index] = self._key(name, value)
+        self._lines[index] = f"{name}: {value}"
         self._values[index] = value.strip()
 
     def _drop(self, indexes: list[int]) -> None:

@@ -1,58 +1,28 @@
 """Bytes to messages: one datagram or framed message at a time, and the framer for streams."""
 
 import re
-from dataclasses import dataclass
 from enum import Enum
 
 from imswire.base import ProtocolError
-from imswire.sip.headers import Headers, canonical
+from imswire.sip.faults import DEFAULT_LIMITS, BadMessage, Limits
+from imswire.sip.headers import Headers
+from imswire.sip.lines import LINE_LENGTH, check_core, read_lines, unfold
 from imswire.sip.message import METHODS, Request, Response
 from imswire.sip.salvage import salvage
-from imswire.sip.values import CSeq, NameAddr, Via
+from imswire.sip.values import CSeq
+
+__all__ = ["DEFAULT_LIMITS", "BadMessage", "Limits", "Ping", "StreamFramer", "parse"]
 
 _TOKEN = r"[A-Za-z0-9.!%*_+`'~-]+"
 # ASCII only: without that flag IGNORECASE lets letters of other scripts pass for Latin ones.
 _REQUEST_LINE = re.compile(rf"({_TOKEN}) ([a-z][a-z0-9+.-]*:[!#-;=?-~]+) SIP/2\.0", re.IGNORECASE | re.ASCII)
 _STATUS_LINE = re.compile(r"SIP/2\.0 ([1-6][0-9]{2})(?: (.*))?", re.IGNORECASE | re.ASCII)
 _OTHER_VERSION = re.compile(r"\S+ \S+ SIP/(?!2\.0$)[0-9]+\.[0-9]+", re.IGNORECASE | re.ASCII)
-_HEADER_NAME = re.compile(rf"({_TOKEN})[ \t]*")
-_FOLD = re.compile(r"[ \t]*\r\n[ \t]+")
 _CONTENT_LENGTH = re.compile(rb"\r\n(?:content-length|l)[ \t]*:((?:[^\r\n]|\r\n[ \t])*)", re.IGNORECASE)
 
 # Header fields that a message has at most once (RFC 3261 20, 7.3.1); Content-Length is counted apart.
 _SINGLE = frozenset({"from", "to", "call-id", "cseq", "max-forwards"})
 _MANDATORY = ("via", "from", "to", "call-id", "cseq")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bounds on one message, in bytes or counts. ``message`` includes the body; ``header_bytes`` the start line."""
-
-    message: int = 65_536
-    header_bytes: int = 32_768
-    headers: int = 256
-    header_line: int = 8_192
-    uri: int = 4_096
-    vias: int = 70
-
-
-DEFAULT_LIMITS = Limits()
-
-
-class BadMessage(ProtocolError):
-    """A message that cannot be taken.
-
-    ``status`` is the SIP response that fits (400, 414, 501, 505, 513). ``message`` is what could be saved of a request,
-    enough for ``message.reply(status)``: method, Via, and of From, To, Call-ID and CSeq those that are there; None
-    where no answer can or may be sent (responses, ACK, no usable Via).
-    """
-
-    def __init__(
-        self, reason: str, hint: str = "", offset: int = -1, *, status: int = 400, message: Request | None = None
-    ) -> None:
-        super().__init__(reason, hint, offset)
-        self.status = status
-        self.message = message
 
 
 def parse(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Request | Response:
@@ -78,10 +48,7 @@ def parse(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Request | Response:
         # A CR or LF alone could end a line for the next hop and not for us: no line may hold one.
         if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1:
             raise BadMessage("sip.line-end", "a CR or LF that is not part of CRLF in the header section")
-        headers = _read_headers(lines, limits, "\r\n " in head or "\r\n\t" in head)
-        length = _content_length(headers, len(data) - end - 4)
-        body = data[end + 4 : end + 4 + length]
-        return _finish(lines[0], headers, body, limits)
+        return _message(data, end + 4, head, lines, limits)
     except BadMessage as error:
         error.message = salvage(lines)
         raise
@@ -89,59 +56,41 @@ def parse(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Request | Response:
         raise BadMessage(error.reason, error.hint, error.offset, message=salvage(lines)) from error
 
 
-def _read_headers(lines: list[str], limits: Limits, folded: bool) -> Headers:
-    """Header lines after the start line to headers. Three passes of comprehensions: faster than one loop."""
+def _message(data: bytes, start: int, head: str, lines: list[str], limits: Limits) -> Request | Response:
+    """The message of which ``head`` is the header section; its body begins at ``start``."""
     if len(lines) - 1 > limits.headers:
         raise BadMessage("sip.oversize", f"{len(lines) - 1} header lines, limit {limits.headers}", status=513)
-    kept = _unfold(lines) if folded else lines[1:]
-    if len(max(kept, key=len, default="")) > limits.header_line:
+    folded = "\r\n " in head or "\r\n\t" in head
+    kept = unfold(lines) if folded else lines[1:]
+    if len(head) > limits.header_line and len(max(kept, key=len, default="")) > limits.header_line:
         raise BadMessage("sip.oversize", f"a header above {limits.header_line} characters", status=513)
-    parts = [line.partition(":") for line in kept]
-    known = _known
-    keys = [known.get(name) if colon else None for name, colon, _ in parts]
-    if None in keys:
-        keys = [_key(name, colon) for name, colon, _ in parts]
-    values = [value.strip() for _, _, value in parts]
-    if folded:
-        values = [_FOLD.sub(" ", value) if "\n" in value else value for value in values]
-    return Headers.from_lines(keys, values, kept)  # type: ignore[arg-type]  # no None is left
-
-
-def _unfold(lines: list[str]) -> list[str]:
-    """Join continuation lines to the line that they continue, line ends and all (RFC 3261 7.3.1)."""
-    kept: list[list[str]] = []
-    for line in lines[1:]:
-        if line[:1] not in (" ", "\t"):
-            kept.append([line])
-        elif kept:
-            kept[-1].append(line)
-        else:
-            raise BadMessage("sip.start-line", "the start line is folded")
-    return ["\r\n".join(parts) for parts in kept]
-
-
-_KNOWN_LIMIT = 2048
-_known: dict[str, str] = {}
-
-
-def _key(name: str, colon: str) -> str:
-    """The canonical form of a name as it stands before the colon, checked (RFC 3261 25.1 HCOLON allows white space)."""
-    if not colon:
-        raise BadMessage("sip.header", f"line without a colon: {name[:80]!r}")
-    match = _HEADER_NAME.fullmatch(name)
-    if match is None:
-        raise BadMessage("sip.header", f"{name[:80]!r} is not a header name")
-    key = canonical(match.group(1))
-    if len(_known) < _KNOWN_LIMIT:
-        _known[name] = key
-    return key
+    read, sound = read_lines(kept)
+    keys = [one[0] for one in read]
+    headers = Headers.from_lines(keys, [one[1] for one in read], kept)
+    available = len(data) - start
+    length = _content_length(headers, available) if "content-length" in keys else available
+    body = data[start : start + length]
+    distinct = set(keys)
+    if not distinct.issuperset(_MANDATORY):
+        missing = [name for name in _MANDATORY if name not in distinct]
+        raise BadMessage("sip.missing", f"missing: {', '.join(missing)}")
+    if len(distinct) != len(keys):
+        _check_repeats(keys)
+    if head.count(",") + keys.count("via") > limits.vias:
+        _check_vias(headers, limits)
+    message = _started(lines[0], headers, body, limits)
+    if not sound:
+        check_core(headers)
+    if type(message) is Request and (method := CSeq.parse(headers.first("cseq")).method) != message.method:
+        # RFC 4475 3.1.2.18: of a method that nobody here knows it is that which is worth saying.
+        status = 400 if message.method in METHODS else 501
+        raise BadMessage("sip.cseq", f"CSeq method {method} in a {message.method} request", status=status)
+    return message
 
 
 def _content_length(headers: Headers, available: int) -> int:
     """The length of the body: Content-Length when given, else all that is there (RFC 3261 18.3)."""
-    text = headers.get("content-length")
-    if text is None:
-        return available
+    text = headers.first("content-length")
     repeated = headers.count("content-length") > 1
     if repeated and len(set(headers.get_all("content-length"))) > 1:
         raise BadMessage("sip.content-length", "two Content-Lengths that differ")
@@ -155,56 +104,42 @@ def _content_length(headers: Headers, available: int) -> int:
     return length
 
 
-def _finish(start: str, headers: Headers, body: bytes, limits: Limits) -> Request | Response:
-    keys = headers.keys
-    distinct = set(keys)
-    if not distinct.issuperset(_MANDATORY):
-        missing = [name for name in _MANDATORY if name not in distinct]
-        raise BadMessage("sip.missing", f"missing: {', '.join(missing)}")
-    if len(distinct) != len(keys):
-        _check_repeats(headers, limits)
-    elif "," in headers.firsts(("via",))[0]:
-        _check_vias(headers, limits)
-    message: Request | Response
+_STARTS_LIMIT = 1024
+_starts: dict[str, tuple[str, str] | tuple[int, str]] = {}
+
+
+def _started(start: str, headers: Headers, body: bytes, limits: Limits) -> Request | Response:
+    """The message with that start line, which is remembered as header lines are."""
+    found = _starts.get(start)
+    if found is None:
+        found = _read_start(start)
+        if len(_starts) > _STARTS_LIMIT:
+            _starts.clear()
+        if len(start) <= LINE_LENGTH:
+            _starts[start] = found
+    what, rest = found
+    if isinstance(what, str):
+        if len(rest) > limits.uri:
+            raise BadMessage("sip.oversize", f"Request-URI of {len(rest)} characters", status=414)
+        return Request(what, rest, headers, body)
+    return Response(what, rest, headers, body)
+
+
+def _read_start(start: str) -> tuple[str, str] | tuple[int, str]:
+    """Method and Request-URI, or status and reason."""
     request = _REQUEST_LINE.fullmatch(start)
     if request is not None:
-        message = Request(request.group(1), request.group(2), headers, body)
-        if len(message.uri) > limits.uri:
-            raise BadMessage("sip.oversize", f"Request-URI of {len(message.uri)} characters", status=414)
-    else:
-        status = _STATUS_LINE.fullmatch(start)
-        if status is None:
-            raise _bad_start_line(start)
-        message = Response(int(status.group(1)), status.group(2) or "", headers, body)
-    _check_core(message)
-    return message
+        return request.group(1), request.group(2)
+    status = _STATUS_LINE.fullmatch(start)
+    if status is None:
+        raise _bad_start_line(start)
+    return int(status.group(1)), status.group(2) or ""
 
 
-def _check_core(message: Request | Response) -> None:
-    """Top Via, From, To, Call-ID and CSeq are read by everybody: bad ones are refused at the door.
-
-    The views remember what they read, so that those who ask later, and the next messages of the dialog, get it free.
-    """
-    headers = message.headers
-    via, sender, to, call_id, cseq = headers.firsts(_MANDATORY)
-    Via.parse(headers.first_value("via") or "" if "," in via else via)
-    NameAddr.parse(sender)
-    NameAddr.parse(to)
-    method = CSeq.parse(cseq).method
-    if isinstance(message, Request) and method != message.method:
-        # RFC 4475 3.1.2.18: of a method that nobody here knows it is that which is worth saying.
-        status = 400 if message.method in METHODS else 501
-        raise BadMessage("sip.cseq", f"CSeq method {method} in a {message.method} request", status=status)
-    if not call_id or " " in call_id:
-        raise BadMessage("sip.call-id", f"not a Call-ID: {call_id[:80]!r}")
-
-
-def _check_repeats(headers: Headers, limits: Limits) -> None:
-    keys = headers.keys
+def _check_repeats(keys: list[str]) -> None:
     for name in _SINGLE:
         if keys.count(name) > 1:
             raise BadMessage("sip.repeated", f"{name} stands in more than one line")
-    _check_vias(headers, limits)
 
 
 def _check_vias(headers: Headers, limits: Limits) -> None:
