@@ -1,6 +1,8 @@
-"""Settings of the P-CSCF's duties at the edge of the trust domain (TS 24.229 5.2): identities, charging."""
+"""Settings of the P-CSCF's duties at the edge of the trust domain (TS 24.229 5.2): identities, charging,
+security of signalling."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from imsalg.media_settings import MediaRealm
 
@@ -18,11 +20,16 @@ class DutyRealm(MediaRealm):
     What that changes is the table of header fields.
 
     Access realms: ``access_network_info`` is added to what UEs send as a P-Access-Network-Info of the network
-    (``IEEE-802.3;dsl-location=...``; RFC 7315 4.4), ``network-provided`` is appended.
+    (``IEEE-802.3;dsl-location=...``; RFC 7315 4.4), ``network-provided`` is appended. ``signalling``: ``none`` offers
+    no security of signalling, ``tls`` offers TLS in the security agreement (RFC 3329) and holds UEs to it that
+    understand it, ``tls-required`` refuses what does not come over TLS. ``ipsec_3gpp``: a UE that offers IPsec beside
+    other mechanisms has it ignored, or is refused.
     """
 
     trusted: bool | None = None
     access_network_info: str = ""
+    signalling: Literal["none", "tls", "tls-required"] = "none"
+    ipsec_3gpp: Literal["ignore", "refuse"] = "ignore"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -187,6 +187,9 @@ class Settings:
         for name, realm in self.realm.items():
             if not any(listen.realm == name for listen in self.listen):
                 raise ValueError(f"realm {name!r} has no [[listen]]")
+            secured = any(one.realm == name and one.transport == "tls" for one in self.listen)
+            if realm.kind == "access" and realm.signalling != "none" and not secured:
+                raise ValueError(f"realm {name!r}: signalling is {realm.signalling!r}, but it has no tls [[listen]]")
             if realm.kind == "access" and realm.core_realm and realm.core_realm not in cores:
                 raise ValueError(f"realm {name!r}: core_realm {realm.core_realm!r} is no realm of kind 'core'")
             if realm.kind == "access" and not realm.core_realm and len(cores) > 1:

@@ -54,6 +54,7 @@ class Binding:
         "key",
         "path_token",
         "profile",
+        "secured",
         "service_route",
         "user",
     )
@@ -70,6 +71,7 @@ class Binding:
         associated: tuple[str, ...] = (),
         agreed: frozenset[str] = frozenset(),
         core_realm: str = "core",
+        secured: bool = False,
     ) -> None:
         self.aor = aor
         self.contact = contact
@@ -80,6 +82,7 @@ class Binding:
         self.service_route = service_route
         self.associated = associated or (f"<{aor}>",)
         self.agreed = agreed
+        self.secured = secured  # the UE agreed to secure its signalling (RFC 3329)
         self.user = user_of(aor)
         self.profile = AccessProfile(flow.realm, core_realm, agreed, self.user)
         self._identities = {identity_key(NameAddr.parse(value).uri): value for value in self.associated}

@@ -9,6 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from imsalg.core.agreement import Agreement
 from imsalg.core.asserting import Asserting
 from imsalg.core.bindings import Registrar
 from imsalg.core.deadlines import Deadlines
@@ -115,6 +116,8 @@ class Context:
         self.registrar = Registrar(settings.limits.bindings, settings.limits.contacts_per_user)
         self.sides = {name: Side(realm.kind) for name, realm in settings.realm.items()}
         self.cores = {name: settings.core_of(name) for name, realm in settings.realm.items() if realm.kind == "access"}
+        mechanisms = settings.policy.mechanisms
+        self.agreements = {name: Agreement(settings.realm[name], mechanisms) for name in self.cores}
         self.warning_host = settings.imsalg.name
         self.tracing = tracing
         self.stats = Stats()

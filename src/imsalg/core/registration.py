@@ -35,6 +35,7 @@ class Registration:
             raise Answer(403, "REGISTER from the core side")
         aor = identity_key(request.to.uri)
         ctx.who = user_of(aor)
+        secured = ctx.agreements[flow.realm].register(request, flow)
         self._check_room(request, aor)
         outgoing = forwardable(ctx, request, Side.ACCESS)
         self._log_verify(request)
@@ -54,6 +55,7 @@ class Registration:
         ctx.asserting.request(outgoing, flow.realm, vector=ctx.asserting.vector(ctx.ids.token(12)))
         forward = Forward(key, request, outgoing, target, Side.ACCESS, purpose=Purpose.REGISTER)
         forward.arrival = flow
+        forward.secured = secured
         forward.trust = ctx.asserting.trust[flow.realm]
         ctx.register_forward(forward)
         ctx.send(forward)
@@ -100,8 +102,11 @@ class Registration:
         client = security.announced_or_none(request.headers) or frozenset()
         mechanisms = ctx.settings.policy.mechanisms
         verified = "security-verify" in request.headers
-        if client and (response.status in (401, 407) or (response.status == 200 and not verified)):
-            security.add_security_server(response.headers, mechanisms)
+        asked = response.status in (401, 407) or (response.status == 200 and not verified)
+        if asked and forward.arrival is not None:
+            agreement = ctx.agreements[forward.arrival.realm]
+            if agreement.wanted_by(request.headers):
+                response.headers.add("Security-Server", agreement.server)
         if 200 <= response.status < 300:
             self._store(forward, response, aor, security.agreed(client, mechanisms))
         if response.status >= 200:
@@ -139,6 +144,7 @@ class Registration:
                 associated=associated,
                 agreed=agreed,
                 core_realm=ctx.cores[flow.realm],
+                secured=forward.secured,
             )
             try:
                 ctx.registrar.put(binding)

@@ -89,6 +89,8 @@ class Requests:
         if request.method == "OPTIONS" and self._to_this_node(request):
             ctx.respond(key, request.reply(200, to_tag=ctx.ids.tag(), headers=CAPABILITIES))
             return
+        if side is Side.ACCESS and (agreement := ctx.agreements[flow.realm]).offers:
+            agreement.request(request, flow)
         if request.method in OFFERING:
             readable(request)
         outgoing = forwardable(ctx, request, side)
@@ -131,6 +133,8 @@ class Requests:
                 return
             call = found[0]
             ctx.call, ctx.who = call, call.profile.user
+            if side is Side.ACCESS:
+                _as_secure(call, flow)
             ctx.network.pop_exact(outgoing.headers, call.tokens[other(side)])
             self._check_dialog_route(call, side, outgoing)
             header_policy.apply(OUT[side], outgoing, ctx.asserting.trust[call.realms[Side.ACCESS]])
@@ -172,6 +176,8 @@ class Requests:
             raise Answer(403, "this Route belongs to the other side")
         if call.stage is Stage.ENDING and request.method != "BYE":
             raise Answer(481)
+        if side is Side.ACCESS:
+            _as_secure(call, flow)
         forward = Forward(key, request, outgoing, flow, side, call)
         forward.leg = leg_of(call, side, request)
         self._offers.check(call, forward)
@@ -271,6 +277,8 @@ class Requests:
         binding = self._sender(request, flow)
         if binding is None and not realm.allow_unregistered:
             raise Answer(403, "not registered here")
+        if binding is not None and binding.secured:
+            ctx.agreements[flow.realm].hold_to(request, flow)
         if binding is not None:
             profile = binding.profile
         else:
@@ -398,6 +406,12 @@ class Requests:
         call.saw_cseq(side, request.cseq.number)
         ctx.call = call
         return call
+
+
+def _as_secure(call: Call, flow: Flow) -> None:
+    """A dialog that runs over TLS towards the UE is not continued in the open."""
+    if call.flows[Side.ACCESS].transport == "tls" != flow.transport:
+        raise Answer(403, "this dialog runs over TLS")
 
 
 def _check_route(outgoing: Request, expected: Sequence[str], of: str, *, reject: bool) -> None:

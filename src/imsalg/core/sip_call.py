@@ -221,6 +221,7 @@ class Forward:
         "queue",
         "received",
         "role",
+        "secured",
         "sent_2xx",
         "server",
         "side",
@@ -265,6 +266,7 @@ class Forward:
         self.called: Binding | None = None  # the UE that an initial request is for
         self.charging = ""  # the charging vector of responses towards the core
         self.trust = Trust.CORE
+        self.secured = False  # a REGISTER under an agreement to secure signalling
 
     @property
     def is_invite(self) -> bool:

@@ -24,8 +24,8 @@ class Account:
 
 @dataclass(frozen=True)
 class UeOptions:
-    """``host`` is the UE's own address. ``mediasec`` are the mechanisms announced (empty: none, no Security-Client
-    at all).
+    """``host`` is the UE's own address. ``mediasec`` are the media plane mechanisms announced, ``signalling`` those for
+    signalling (``tls``, ``ipsec-3gpp;alg=...``; RFC 3329); both empty: no Security-Client at all.
 
     ``algorithm`` restricts digest to one algorithm, ``folder`` is where received files go. ``ca`` is the PEM file
     that a P-CSCF
@@ -35,6 +35,7 @@ class UeOptions:
 
     host: str = "127.0.0.1"
     mediasec: tuple[str, ...] = ("msrp-tls",)
+    signalling: tuple[str, ...] = ()
     algorithm: Literal["", "MD5", "SHA-256"] = ""
     expires: int = 600
     media: MediaOptions = field(default_factory=MediaOptions)

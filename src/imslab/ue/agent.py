@@ -177,22 +177,24 @@ class UeAgent:
         )
         if authorize:
             headers.add("Authorization", str(self._digest.authorize("REGISTER", uri)))
-        if self.options.mediasec:
+        if self.options.mediasec or self.options.signalling:
             # The list is announced again after a 401 (RFC 3329 2.3.1), now beside a copy of the network's own list.
-            headers.add("Security-Client", ", ".join(f"{name};mediasec" for name in self.options.mediasec))
+            media = (f"{name};mediasec" for name in self.options.mediasec)
+            headers.add("Security-Client", ", ".join((*self.options.signalling, *media)))
         self.add_security(headers)
         return Request("REGISTER", uri, headers)
 
     def add_security(self, headers: Headers) -> None:
         """Security-Verify and the option tags, for REGISTER and for dialog-forming requests."""
-        if not self.options.mediasec:
+        if not self.options.mediasec and not self.options.signalling:
             return
         if self._security_server:
             headers.add("Security-Verify", ", ".join(self._security_server))
         elif "security-client" not in headers:
             return
-        headers.add("Require", "sec-agree, mediasec")
-        headers.add("Proxy-Require", "sec-agree, mediasec")
+        tags = "sec-agree, mediasec" if self.options.mediasec else "sec-agree"
+        headers.add("Require", tags)
+        headers.add("Proxy-Require", tags)
 
     # --- calls ---
 

@@ -1,0 +1,49 @@
+"""The P-CSCF's duties with real processes: the security agreement for signalling."""
+
+from collections.abc import Iterator
+
+import pytest
+from tests.system.labs import BOB, Labs, establish
+
+from imslab.lab import Lab
+from imslab.ue.account import UeOptions
+from imslab.ue.call import SipFailure
+
+
+@pytest.fixture(scope="module")
+def labs() -> Iterator[Labs]:
+    running = Labs()
+    yield running
+    running.close()
+
+
+def test_where_tls_is_required_a_ue_agrees_to_it_and_calls(labs: Labs) -> None:
+    async def scenario(lab: Lab) -> None:
+        options = UeOptions(signalling=("tls",))
+        open_ = await lab.ue("alice", options=options, register=False)
+        with pytest.raises(SipFailure) as refused:
+            await open_.register()
+        assert refused.value.status == 494
+        assert refused.value.response is not None
+        ours = refused.value.response.headers.get("security-server")
+        assert ours == "tls;q=0.2, msrp-tls;mediasec, bfcp-tls;mediasec"
+        silent = await lab.ue("alice", options=UeOptions(mediasec=()), register=False)
+        with pytest.raises(SipFailure) as demanded:
+            await silent.register()
+        assert demanded.value.status == 421
+
+        alice = await lab.ue("alice", transport="tls", options=options)
+        bob = await lab.ue("bob", transport="tls", options=options)
+        assert alice.registration is not None
+        assert ", ".join(alice.registration.security_server) == ours
+        talk = await establish(alice, bob)
+        await talk.texts()
+        await talk.hang_up()
+
+        alice._security_server = ("msrp-tls;mediasec",)  # somebody bids down
+        for attempt in (alice.call(BOB), alice.register(renew=False)):
+            with pytest.raises(SipFailure) as tampered:
+                await attempt
+            assert tampered.value.status == 494
+
+    labs(sip_tls=True, imsalg={"realm": {"access": {"signalling": "tls-required"}}}).run(scenario)
