@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
 from typing import Literal
 
+from imsalg.dns_settings import DnsSettings
 from imsalg.duty_settings import ChargingSettings, DutyRealm
 from imsalg.media_settings import FailureSettings, GatewayTimers, MediaLimits, MediaPolicy, MediaRealm, MediaSettings
 from imskit.common_settings import AdminSettings, LogSettings, MetricsSettings, StreamSettings, TraceSettings
@@ -71,15 +72,21 @@ class RealmSettings(DutyRealm):
 
     ``kind``: ``access`` faces UEs, ``core`` faces the home network. Access realms: ``core_realm`` is where their
     requests go (empty: the only core realm); ``allow_unregistered`` lets UEs without a binding call; ``route_check``
-    says whether a Route that differs from the Service-Route is replaced or answered 400 (TS 24.229 5.2.6.3). Core
-    realms: ``next_hop`` is the SIP URI of the core's entry, by IP address.
+    says whether a Route that differs from the Service-Route is replaced or answered 400 (TS 24.229 5.2.6.3);
+    ``flow_timer`` is what UEs with outbound are told of how often to send keep-alives (RFC 5626 5.4; 0: not told).
+    Core realms: ``next_hop`` is the SIP URI of the core's entry. ``names``: next hops given by name are looked up
+    (RFC 3263), or all go to ``next_hop``. Requests above ``datagram_limit`` octets go over TCP instead of UDP where
+    there is a TCP listener (RFC 3261 18.1.1; 0: never).
     """
 
     kind: Literal["access", "core"] = "access"
     core_realm: str = ""
     allow_unregistered: bool = False
     route_check: Literal["replace", "reject"] = "replace"
+    flow_timer: int = 120
     next_hop: str = ""
+    names: Literal["resolve", "next-hop"] = "resolve"
+    datagram_limit: int = 1300
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -167,6 +174,7 @@ class Settings:
     charging: ChargingSettings = field(default_factory=ChargingSettings)
     timers: TimerSettings = field(default_factory=TimerSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    dns: DnsSettings = field(default_factory=DnsSettings)
     streams: StreamSettings = field(default_factory=StreamSettings)
     trace: TraceSettings = field(default_factory=TraceSettings)
     log: LogSettings = field(default_factory=LogSettings)
@@ -197,14 +205,19 @@ class Settings:
             if realm.kind == "core":
                 hop = SipUri.parse(realm.next_hop)
                 wanted, v6 = hop.transport, _is_ipv6(hop.param("maddr") or hop.host)
-                if v6 is None:
-                    raise ValueError(f"realm {name!r}: next_hop names {hop.host!r}; it must be an IP address")
+                if v6 is None and realm.names == "next-hop":
+                    raise ValueError(
+                        f'realm {name!r}: next_hop names {hop.host!r}; with names = "next-hop" nothing is looked up, '
+                        "so it must be an IP address"
+                    )
+                if v6 is None and hop.scheme == "sip" and hop.param("transport") is None and hop.port is None:
+                    continue  # NAPTR and SRV records say which transport
                 fitting = [one for one in self.listen if one.realm == name and one.transport == wanted]
                 if not fitting:
                     raise ValueError(
                         f"realm {name!r}: next_hop goes over {wanted}, but no listener there has that transport"
                     )
-                if not any((":" in one.host) is v6 for one in fitting):
+                if v6 is not None and not any((":" in one.host) is v6 for one in fitting):
                     raise ValueError(f"realm {name!r}: no {wanted} listener there has the address family of next_hop")
 
     def core_of(self, access_realm: str) -> str:
@@ -229,7 +242,7 @@ class Settings:
 
 
 def _is_ipv6(host: str) -> bool | None:
-    """Whether an address literal is IPv6; None for a name, which nothing here looks up."""
+    """Whether an address literal is IPv6; None for a name."""
     try:
         return ip_address(host.strip("[]")).version == 6
     except ValueError:

@@ -70,11 +70,13 @@ def wire(data: bytes, flow: Flow) -> Received:
 class Book:
     """One engine with its clock; ``sip_out`` takes what it sent since the last look."""
 
-    def __init__(self, engine_settings: Settings | None = None, media: Any = None) -> None:
+    def __init__(
+        self, engine_settings: Settings | None = None, media: Any = None, listeners: Iterable[Listener] = LISTENERS
+    ) -> None:
         self.now = 1_000.0
         self.settings = engine_settings or settings()
         self.media = media or MediaHalf(self.settings.media())
-        self.engine = Engine(self.settings, LISTENERS, self.media, SeededIds("p"), KEY, tracing=True)
+        self.engine = Engine(self.settings, listeners, self.media, SeededIds("p"), KEY, tracing=True)
         self.sent: list[tuple[Request | Response, Flow]] = []
         self.other: list[Command] = []
         self.logs: list[Log] = []

@@ -14,6 +14,7 @@ from imsalg.core.asserting import Asserting
 from imsalg.core.bindings import Registrar
 from imsalg.core.deadlines import Deadlines
 from imsalg.core.events import Command
+from imsalg.core.hops import Hops
 from imsalg.core.media_events import (
     CallEnded,
     EndCall,
@@ -26,10 +27,11 @@ from imsalg.core.media_events import (
     Trace,
 )
 from imsalg.core.routing import Listener, Network
-from imsalg.core.sip_call import Answer, Call, Forward, Stage
+from imsalg.core.sip_call import Answer, Call, Forward, Stage, other
 from imsalg.core.sip_trace import trace_fields
 from imsalg.core.tokens import TokenMint
 from imsalg.settings import Settings
+from imswire.base import ProtocolError
 from imswire.sip.flow import Flow
 from imswire.sip.message import Request, Response
 from imswire.sip.transaction import ClientKey, Output, Send, ServerKey, TransactionLayer
@@ -108,6 +110,7 @@ class Context:
     ) -> None:
         self.settings = settings
         self.network = Network(settings, listeners)
+        self.hops = Hops(settings, self.network, ids.token)
         self.layer = layer
         self.media_half = media
         self.ids = ids
@@ -203,14 +206,28 @@ class Context:
             self.stats.refused += 1
         self.respond(key, self.reply(request, answer))
 
+    def answer_to(self, error: Answer | ProtocolError) -> Answer:
+        """What a request gets that cannot be sent on because of ``error``."""
+        if isinstance(error, Answer):
+            return error
+        return Answer(503, error.hint, retry_after=self.settings.limits.retry_after)
+
     # --- forwards ---
 
     def send(self, forward: Forward) -> None:
-        """Start the client transaction of a forward (RFC 3261 16.6 steps 8 to 11)."""
-        face = self.network.face(forward.flow)
+        """Start the client transaction of a forward (RFC 3261 16.6 steps 7 to 11), once it is known where to.
+
+        Raises :class:`Answer` when the name of its next hop leads nowhere.
+        """
+        if forward.hop is not None and not self._settled(forward):
+            return
+        flow = forward.flow
+        if flow.transport == "udp" and flow.realm in self.hops.limits:
+            flow = self._sized(forward)
+        face = self.network.face(flow)
         client, outputs = self.layer.request(
             forward.outgoing,
-            forward.flow,
+            flow,
             self.now,
             via_host=face.via_host,
             via_port=face.via_port,
@@ -219,12 +236,39 @@ class Context:
         forward.client = client
         self.by_client[client] = forward
         self.stats.forwarded += 1
+        if forward.others:
+            self.hops.watch(forward, self.now)
         self.transactions(outputs)
+
+    def _settled(self, forward: Forward) -> bool:
+        """Find out where a next hop given by name is; False while that takes its time."""
+        outcome = self.hops.settle(forward, self.now)
+        if outcome is not True:
+            if outcome is not False:
+                self.out.append(outcome)
+            return False
+        if forward.call is not None:
+            forward.call.flows[other(forward.side)] = forward.flow
+        return True
+
+    def _sized(self, forward: Forward) -> Flow:
+        """RFC 3261 18.1.1: what is too large for UDP goes over TCP, and over UDP again if there is no TCP."""
+        before, outgoing = forward.flow, forward.outgoing
+        octets = len(outgoing.headers.text) + len(outgoing.body) + len(outgoing.uri)
+        flow = self.hops.switched(before, octets, self.now)
+        if flow is not before:
+            forward.others = (before, *forward.others)
+            forward.flow = flow
+        return flow
 
     def send_ack(self, forward: Forward) -> None:
         """Send on the ACK of a 2xx (RFC 3261 16.11): no transaction is made."""
-        face = self.network.face(forward.flow)
+        if forward.hop is not None and not self._settled(forward):
+            return
         outgoing, flow = forward.outgoing, forward.flow
+        if flow.transport == "udp" and flow.realm in self.hops.limits:
+            flow = self._sized(forward)
+        face = self.network.face(flow)
         self.transactions(self.layer.send_ack(outgoing, flow, self.now, via_host=face.via_host, via_port=face.via_port))
 
     def register_forward(self, forward: Forward) -> None:
@@ -237,6 +281,10 @@ class Context:
 
     def drop_forward(self, forward: Forward) -> None:
         """Forget a forward altogether."""
+        if forward.hop is not None:
+            self.hops.leave(forward)
+        elif forward.others:
+            self.hops.tries.discard(forward)
         if forward.server is not None:
             self.by_server.pop(forward.server, None)
         if forward.client is not None:

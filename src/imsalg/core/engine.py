@@ -9,7 +9,18 @@ from collections.abc import Iterable
 from typing import assert_never
 
 from imsalg.core.context import Context, Ids, Internal, Media, Stats
-from imsalg.core.events import BadMessageIn, Command, Drain, Drained, Event, FlowClosed, Received, SendFailed
+from imsalg.core.events import (
+    BadMessageIn,
+    Command,
+    Drain,
+    Drained,
+    Event,
+    FlowClosed,
+    Received,
+    Resolved,
+    SendFailed,
+    Unreachable,
+)
 from imsalg.core.guard import Guard
 from imsalg.core.media_events import (
     BadFromGateway,
@@ -38,6 +49,7 @@ from imswire.sip.transaction import (
     AckArrived,
     CancelArrived,
     ClientFailed,
+    ClientKey,
     ClientTimeout,
     RequestArrived,
     ResponseArrived,
@@ -81,8 +93,8 @@ class Engine:
         self._offers = Offers(self._ctx, self._release)
         self._guard = Guard(self._ctx, self._release)
         self._requests = Requests(self._ctx, self._release, self._offers, self._guard)
-        self._registration = Registration(self._ctx)
         self._responses = Responses(self._ctx, self._release, self._offers, self._guard)
+        self._registration = Registration(self._ctx, self._responses)
         self._drain_by: float | None = None
         self._drained = False
         self._seen: Call | None = None  # the call that an event is of, for the trace
@@ -146,6 +158,8 @@ class Engine:
             self._release.ending_due(last[0])
         for call in ctx.deadlines.expire(now):
             self._guard.due(call)
+        for forward in ctx.hops.tries.expire(now):
+            self._responses.silent(forward)
         if self._drain_by is not None and self._drain_by <= now:
             self._drain_due()
         self._run()
@@ -155,7 +169,13 @@ class Engine:
         """The earliest timer of all parts."""
         ctx = self._ctx
         earliest = self._layer.next_timer()
-        others = (self._media.next_timer(), ctx.registrar.next_timer(), ctx.deadlines.next_timer(), self._drain_by)
+        others = (
+            self._media.next_timer(),
+            ctx.registrar.next_timer(),
+            ctx.deadlines.next_timer(),
+            ctx.hops.tries.next_timer(),
+            self._drain_by,
+        )
         for time in others:
             if time is not None and (earliest is None or time < earliest):
                 earliest = time
@@ -224,7 +244,15 @@ class Engine:
             self._bad_message(event)
         elif isinstance(event, FlowClosed):
             self._registration.flow_closed(event.flow)
+            if not event.flow.connection:  # it never came up
+                ctx.hops.refused(event.flow, ctx.now)
             ctx.transactions(self._layer.transport_failed(event.flow, ctx.now))
+        elif isinstance(event, Resolved):
+            for forward in ctx.hops.resolved(event, ctx.now):
+                self._responses.located(forward)
+        elif isinstance(event, Unreachable):
+            key = ClientKey(event.branch, event.method)
+            ctx.transactions(self._layer.unreachable(key, event.flow, ctx.now))
         elif isinstance(event, Drain):
             self._drain_begins(event.seconds)
         elif isinstance(event, SendFailed):
@@ -298,6 +326,7 @@ class Engine:
             else:
                 self._requests.arrived(key, request, flow)
         except Answer as answer:
+            self._undo(key)
             ctx.answer(key, request, answer)
         except LimitExceeded as error:
             self._undo(key)

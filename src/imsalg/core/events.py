@@ -20,6 +20,7 @@ from imsalg.core.media_events import (
     Trace,
 )
 from imswire.sip.flow import Flow
+from imswire.sip.location import Hop, Target
 from imswire.sip.message import Request, Response
 from imswire.sip.parser import BadMessage
 from imswire.sip.transaction import Send
@@ -54,6 +55,38 @@ class SendFailed(Struct, frozen=True):
     reason: str = ""
 
 
+class Resolve(Struct, frozen=True):
+    """Locate ``hop`` (RFC 3263) by what ``offers`` can reach (pairs of transport and whether it is IPv6).
+
+    Exactly one :class:`Resolved` follows, within a bounded time.
+    """
+
+    hop: Hop
+    offers: frozenset[tuple[str, bool]]
+
+
+class Resolved(Struct, frozen=True):
+    """What was found for ``hop``: ``targets`` hold for ``ttl`` seconds. None: ``error`` says why.
+
+    ``unsure``: the search itself failed (no name server answered), so that nothing is known of the name.
+    """
+
+    hop: Hop
+    targets: tuple[Target, ...]
+    ttl: float
+    error: str = ""
+    unsure: bool = False
+
+
+class Unreachable(Struct, frozen=True):
+    """The network says (ICMP) that a request of ours with that ``branch`` did not reach the remote end of ``flow``."""
+
+    flow: Flow
+    branch: str
+    method: str
+    reason: str = ""
+
+
 class CloseFlow(Struct, frozen=True):
     """Close the connection of ``flow``."""
 
@@ -74,6 +107,6 @@ class Drained(Struct, frozen=True):
     """After a :class:`Drain`: no call is left, and no request waits for its response."""
 
 
-SipEvent = Received | BadMessageIn | FlowClosed | SendFailed
+SipEvent = Received | BadMessageIn | FlowClosed | SendFailed | Resolved | Unreachable
 Event = SipEvent | Drain | GatewayUp | GatewayDown | FromGateway | BadFromGateway | Inspect
-Command = Send | CloseFlow | Drained | ToGateway | CloseGateway | Trace | Log | Inspected
+Command = Send | Resolve | CloseFlow | Drained | ToGateway | CloseGateway | Trace | Log | Inspected

@@ -271,12 +271,11 @@ class Offers:
             return
         try:
             ctx.send(forward)
-        except (LimitExceeded, ProtocolError) as error:
+        except (Answer, LimitExceeded, ProtocolError) as error:
             forward.answered = True
             ctx.drop_forward(forward)
             if forward.server is not None:
-                retry = ctx.settings.limits.retry_after
-                ctx.answer(forward.server, forward.received, Answer(503, error.hint, retry_after=retry))
+                ctx.answer(forward.server, forward.received, ctx.answer_to(error))
             self.failed(forward)
         self._confirm(call)
 
@@ -289,7 +288,7 @@ class Offers:
             leg.acked = leg.acked or forward.side is call.caller_side
         try:
             ctx.send_ack(forward)
-        except ProtocolError:
+        except (Answer, ProtocolError):
             ctx.stats.dropped += 1
 
     def refuse(self, forward: Forward, verdict: Refuse) -> None:

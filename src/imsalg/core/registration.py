@@ -9,7 +9,8 @@ from imsalg.core.context import Context
 from imsalg.core.header_policy import Direction
 from imsalg.core.media_events import Side
 from imsalg.core.requests import forwardable
-from imsalg.core.sip_call import Answer, Forward, Purpose
+from imsalg.core.responses import Responses
+from imsalg.core.sip_call import Answer, Forward, Purpose, flow_of
 from imsalg.core.tokens import PATH
 from imswire.base import LimitExceeded, ProtocolError
 from imswire.sip.flow import Flow
@@ -25,8 +26,9 @@ DEFAULT_EXPIRES = 3600
 class Registration:
     """The procedure; bindings live in ``ctx.registrar``."""
 
-    def __init__(self, ctx: Context) -> None:
+    def __init__(self, ctx: Context, responses: Responses) -> None:
         self._ctx = ctx
+        self._responses = responses
 
     def arrived(self, key: ServerKey, request: Request, flow: Flow) -> None:
         """Send a REGISTER of a UE on to the core; raises Answer or ProtocolError where it is refused."""
@@ -45,15 +47,17 @@ class Registration:
         headers.remove("path")  # RFC 3327 5.2 is for proxies: a UE has no business there
         headers.remove("route")  # a UE's preloaded route names this node; the core's entry is configured
         core = ctx.cores[flow.realm]
-        target = ctx.network.next_hop(core)
+        way = ctx.network.next_hop(core)
         token = ctx.mint.seal_flow(PATH, flow)
-        headers.prepend("Path", ctx.network.face(target).record_route(token))
+        headers.prepend("Path", ctx.network.face(flow_of(way)).record_route(token))
         for name in ("Require", "Supported"):
             if not outgoing.has_option(name, "path"):
                 headers.add(name, "path")
         headers.set("P-Visited-Network-ID", _visited(ctx.settings.imsalg.visited_network))
         ctx.asserting.request(outgoing, flow.realm, vector=ctx.asserting.vector(ctx.ids.token(12)))
-        forward = Forward(key, request, outgoing, target, Side.ACCESS, purpose=Purpose.REGISTER)
+        forward = Forward(key, request, outgoing, way, Side.ACCESS, purpose=Purpose.REGISTER)
+        if forward.hop is not None:
+            forward.stamp = ("Path", token)
         forward.arrival = flow
         forward.secured = secured
         forward.trust = ctx.asserting.trust[flow.realm]
@@ -95,7 +99,11 @@ class Registration:
         request = forward.received
         aor = identity_key(request.to.uri)
         ctx.who = user_of(aor)
+        if forward.others:
+            ctx.hops.tries.discard(forward)
         if response.status == 100:
+            return
+        if response.status == 503 and self._responses.unavailable(forward, response):
             return
         response.headers.remove_first_value("via")
         header_policy.apply(Direction.REGISTERED_TO_UE, response, forward.trust)

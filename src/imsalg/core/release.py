@@ -7,7 +7,7 @@ end used.
 
 from imsalg.core.context import Context
 from imsalg.core.media_events import EndCall, Side
-from imsalg.core.routing import next_uri
+from imsalg.core.routing import Way, next_uri
 from imsalg.core.sdp_body import drop_sdp
 from imsalg.core.sip_call import Answer, Call, Forward, Party, Purpose, Stage, other
 from imswire.base import ProtocolError
@@ -117,7 +117,7 @@ class Release:
         drop_sdp(forward.outgoing)
         try:
             ctx.send_ack(forward)
-        except ProtocolError:
+        except (Answer, ProtocolError):
             ctx.stats.dropped += 1
         if call is not None and (leg := call.legs.get(forward.leg)) is not None and forward.side is call.caller_side:
             leg.acked = True
@@ -190,17 +190,16 @@ class Release:
         number = invite.cseq.number
         try:
             target = _contact_uri(party.contact) or invite.uri
-            face = ctx.network.face(forward.flow)
             ack = _request("ACK", target, invite.need("from"), party.address, invite.call_id, number, routes)
-            flow = self._flow(side, ack, forward.flow)
-            ctx.transactions(ctx.layer.send_ack(ack, flow, ctx.now, via_host=face.via_host, via_port=face.via_port))
+            way = self._flow(side, ack, forward.flow)
+            ctx.send_ack(Forward(None, ack, ack, way, forward.side, purpose=Purpose.ACK))
             if not bye:
                 return
             number = max(number, forward.call.cseq[forward.side] if forward.call is not None else 0) + 1
             end = _request("BYE", target, invite.need("from"), party.address, invite.call_id, number, routes)
             end.headers.add("Reason", reason_of(answer))
             self._own(end, self._flow(side, end, forward.flow), forward.side, None)
-        except ProtocolError as error:
+        except (Answer, ProtocolError) as error:
             ctx.log("warning", "an unwanted dialog cannot be ended", call_id=invite.call_id, error=str(error))
 
     def _send_bye(self, call: Call, side: Side, party: Party, from_address: str, answer: Answer) -> None:
@@ -218,12 +217,16 @@ class Release:
         except ProtocolError as error:
             ctx.log("warning", "a BYE cannot be made", call_id=call.call_id, error=str(error))
 
-    def _own(self, bye: Request, flow: Flow, side: Side, call: Call | None) -> None:
-        forward = Forward(None, bye, bye, flow, side, call, purpose=Purpose.OWN)
+    def _own(self, bye: Request, way: Way, side: Side, call: Call | None) -> None:
+        forward = Forward(None, bye, bye, way, side, call, purpose=Purpose.OWN)
         self._ctx.register_forward(forward)
-        self._ctx.send(forward)
+        try:
+            self._ctx.send(forward)
+        except Answer as answer:  # a name that leads nowhere
+            self._ctx.drop_forward(forward)
+            self._ctx.log("warning", "a BYE cannot be sent", call_id=bye.call_id, error=answer.warning)
 
-    def _flow(self, side: Side, request: Request, known: Flow) -> Flow:
+    def _flow(self, side: Side, request: Request, known: Flow) -> Way:
         """A UE is reached over its flow; towards the core the route set (or Contact) says where to."""
         if side is Side.ACCESS:
             return known

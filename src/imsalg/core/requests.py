@@ -12,9 +12,9 @@ from imsalg.core.header_policy import Direction, Trust
 from imsalg.core.media_events import AccessProfile, Side
 from imsalg.core.offers import OFFERING, Offers
 from imsalg.core.release import Release
-from imsalg.core.routing import next_uri, unwrap_strict
+from imsalg.core.routing import Way, next_uri, unwrap_strict
 from imsalg.core.sdp_body import readable
-from imsalg.core.sip_call import Answer, Call, Forward, Party, Purpose, Stage, leg_of, other, tag_of
+from imsalg.core.sip_call import Answer, Call, Forward, Party, Purpose, Stage, flow_of, leg_of, other, tag_of
 from imsalg.core.tokens import CALL_ACCESS, CALL_CORE, FLOW_ACCESS, FLOW_CORE, KINDS, PATH, unpack_flow
 from imswire.base import ProtocolError
 from imswire.sip.flow import Flow
@@ -186,7 +186,7 @@ class Requests:
         access = call.realms[Side.ACCESS]
         forward.trust = ctx.asserting.trust[access]
         header_policy.apply(OUT[side], outgoing, forward.trust)
-        forward.flow = self._in_call_flow(call, side, outgoing)
+        forward.aim(self._in_call_flow(call, side, outgoing))
         if side is Side.CORE:
             forward.charging = call.charging
         else:
@@ -215,7 +215,7 @@ class Requests:
         reject = self._ctx.settings.realm[call.realms[Side.ACCESS]].route_check == "reject"
         _check_route(outgoing, self._release.dialog_routes(call, Side.CORE, party), "dialog", reject=reject)
 
-    def _in_call_flow(self, call: Call, side: Side, outgoing: Request) -> Flow:
+    def _in_call_flow(self, call: Call, side: Side, outgoing: Request) -> Way:
         if side is Side.CORE:
             return call.flows[Side.ACCESS]
         return self._ctx.network.resolve(next_uri(outgoing), call.realms[Side.CORE])
@@ -243,14 +243,15 @@ class Requests:
         if kind == mine:
             ctx.network.pop_exact(outgoing.headers, ctx.mint.seal(paired, payload))
         if side is Side.CORE:
-            target = unpack_flow(payload)
-            self._must_be_served(target)
-            trust = ctx.asserting.trust[target.realm]
+            ue_flow = unpack_flow(payload)
+            self._must_be_served(ue_flow)
+            way: Way = ue_flow
+            trust = ctx.asserting.trust[ue_flow.realm]
         else:
-            target = ctx.network.resolve(next_uri(outgoing), ctx.cores[flow.realm])
+            way = ctx.network.resolve(next_uri(outgoing), ctx.cores[flow.realm])
             trust = ctx.asserting.trust[flow.realm]
         header_policy.apply(OUT[side], outgoing, trust)
-        forward = Forward(key, request, outgoing, target, side)
+        forward = Forward(key, request, outgoing, way, side)
         forward.trust = trust
         if side is Side.ACCESS:
             ctx.asserting.request(outgoing, flow.realm, vector=ctx.asserting.vector_of_dialog(request.call_id))
@@ -335,7 +336,7 @@ class Requests:
         request: Request,
         outgoing: Request,
         flow: Flow,
-        target: Flow,
+        way: Way,
         side: Side,
         profile: AccessProfile,
         *,
@@ -344,7 +345,7 @@ class Requests:
         identity: str | None = None,
     ) -> None:
         """Send on an initial request, with Record-Route on both faces where it makes a dialog (16.6 step 4)."""
-        ctx = self._ctx
+        ctx, target = self._ctx, flow_of(way)
         call: Call | None = None
         if request.method == "INVITE":
             call = self._new_call(request, side, profile)
@@ -360,13 +361,15 @@ class Requests:
         if tokens:
             outgoing.headers.prepend("Record-Route", ctx.network.face(flow).record_route(tokens[side]))
             outgoing.headers.prepend("Record-Route", ctx.network.face(target).record_route(tokens[other(side)]))
-        forward = Forward(key, request, outgoing, target, side, call, initial=call is not None)
+        forward = Forward(key, request, outgoing, way, side, call, initial=call is not None)
         forward.trust = ctx.asserting.trust[ue_flow.realm]
         vector = self._vector(request, call, side, dialog=bool(tokens))
         if side is Side.ACCESS:
             ctx.asserting.request(outgoing, ue_flow.realm, identity=identity, vector=vector)
         else:
             forward.charging = vector
+        if tokens and forward.hop is not None:
+            forward.stamp = ("Record-Route", tokens[other(side)])
         if called is not None:
             forward.identity = request.headers.first_value("p-called-party-id") or called.default_identity
             forward.called = called

@@ -12,12 +12,15 @@ from imsalg.settings import Settings
 from imswire.base import ProtocolError
 from imswire.sip.flow import Flow, Transport
 from imswire.sip.headers import Headers
+from imswire.sip.location import DEFAULT_PORTS, Hop
 from imswire.sip.message import Request
 from imswire.sip.uri import SipUri, bracketed
 from imswire.sip.values import NameAddr
 
-DEFAULT_PORTS: dict[str, int] = {"udp": 5060, "tcp": 5060, "tls": 5061}
 _CACHE_LIMIT = 4096
+
+type Way = Flow | Hop
+"""A next hop: a flow where the address is known, a name that has to be looked up otherwise."""
 
 
 class Listener(Struct, frozen=True):
@@ -57,9 +60,9 @@ class Face(Struct, frozen=True):
     tail: str
     """What follows the user part of a Record-Route value: ``@host:port;transport=tcp;lr>``."""
 
-    def record_route(self, token: str) -> str:
-        """A Record-Route (or Path) value with ``token`` as user part."""
-        return f"<sip:{token}{self.tail}"
+    def record_route(self, token: str, params: str = "") -> str:
+        """A Record-Route (or Path) value with ``token`` as user part and further URI parameters."""
+        return f"<sip:{token}{self.tail}" if not params else f"<sip:{token}{self.tail[:-1]}{params}>"
 
 
 class Network:
@@ -72,9 +75,9 @@ class Network:
         self._own: set[str] = {settings.imsalg.name.lower()}
         for listener in listeners:
             self._add(listener)
-        self._resolved: dict[tuple[str, str], Flow | None] = {}
+        self._resolved: dict[tuple[str, str], Way | None] = {}
         self._next_hops = {
-            name: self._flow_to(SipUri.parse(realm.next_hop), name)
+            name: self._way_to(SipUri.parse(realm.next_hop), name)
             for name, realm in settings.realm.items()
             if realm.kind == "core"
         }
@@ -113,48 +116,77 @@ class Network:
     def _any(self, realm: str, transport: str) -> Face | None:
         return self._faces.get((realm, transport, False)) or self._faces.get((realm, transport, True))
 
-    def next_hop(self, realm: str) -> Flow:
+    def sibling(self, flow: Flow, transport: Transport) -> Flow | None:
+        """The same remote address over another transport; None when its realm has no listener of it."""
+        found = self._faces.get((flow.realm, transport, ":" in flow.remote[0]))
+        return None if found is None else Flow(transport, flow.realm, found.local, flow.remote, 0, flow.server_name)
+
+    def place(self, hop: Hop, transport: Transport, address: str, port: int) -> Flow | None:
+        """The flow to one of the places that ``hop`` was located at; None without a fitting listener."""
+        found = self._faces.get((hop.realm, transport, ":" in address))
+        name = hop.host if transport == "tls" else ""
+        return None if found is None else Flow(transport, hop.realm, found.local, (address, port), 0, name)
+
+    def offers(self, realm: str) -> frozenset[tuple[str, bool]]:
+        """What can be reached from ``realm``: pairs of transport and whether it is IPv6."""
+        return frozenset((transport, v6) for name, transport, v6 in self._faces if name == realm)
+
+    def next_hop(self, realm: str) -> Way:
         """The configured entry of a core realm; raises ProtocolError ``route.unresolved``."""
-        flow = self._next_hops.get(realm)
-        if flow is None:
+        way = self._next_hops.get(realm)
+        if way is None:
             raise ProtocolError("route.unresolved", f"next_hop of realm {realm} cannot be reached from its listeners")
-        return flow
+        return way
 
-    def resolve(self, uri: str, realm: str) -> Flow:
-        """The flow for a hop ``uri`` (text) in core realm ``realm``.
+    def resolve(self, uri: str, realm: str) -> Way:
+        """The way to a hop ``uri`` (text) in core realm ``realm``.
 
-        Numeric hosts are taken as they stand; any other host goes to the realm's ``next_hop``, which knows the way.
-        Raises ProtocolError ``sip.uri`` for what is no SIP URI (a tel URI goes to the next hop too).
+        Numeric hosts are taken as they stand, at no cost; names have to be looked up (RFC 3263), unless the realm says
+        that its ``next_hop`` knows the way. Raises ProtocolError ``sip.uri`` for what is no SIP URI (a tel URI goes to
+        the next hop too).
         """
         key = (uri, realm)
         if key in self._resolved:
-            flow = self._resolved[key]
+            way = self._resolved[key]
         else:
-            flow = self._resolve(uri, realm)
+            way = self._resolve(uri, realm)
             if len(self._resolved) >= _CACHE_LIMIT:
                 self._resolved.clear()
-            self._resolved[key] = flow
-        return flow if flow is not None else self.next_hop(realm)
+            self._resolved[key] = way
+        return way if way is not None else self.next_hop(realm)
 
-    def _resolve(self, uri: str, realm: str) -> Flow | None:
+    def _resolve(self, uri: str, realm: str) -> Way | None:
         if not uri[:5].lower().startswith(("sip:", "sips:")):
             return None
-        return self._flow_to(SipUri.parse(uri), realm)
+        return self._way_to(SipUri.parse(uri), realm)
 
-    def _flow_to(self, uri: SipUri, realm: str) -> Flow | None:
+    def _way_to(self, uri: SipUri, realm: str) -> Way | None:
         host = uri.param("maddr") or uri.host
-        try:
-            address = ip_address(host.strip("[]"))
-        except ValueError:
-            return None
         transport = uri.transport
         if transport not in DEFAULT_PORTS:
             return None
+        try:
+            address = ip_address(host.strip("[]"))
+        except ValueError:
+            return self._hop_to(uri, host.rstrip(".").lower(), realm)
         face = self._faces.get((realm, transport, address.version == 6))
         if face is None:
             return None
         port = uri.port or DEFAULT_PORTS[transport]
         return Flow(face.listener.transport, realm, face.local, (str(address), port))
+
+    def _hop_to(self, uri: SipUri, host: str, realm: str) -> Hop | None:
+        """A name to be looked up; until then it goes from the listener of the transport that is named or usual."""
+        if self._settings.realm[realm].names != "resolve":
+            return None
+        named = "" if uri.param("transport") is None else uri.transport
+        secure = uri.scheme == "sips"
+        for transport in (uri.transport,) if named or secure else ("udp", "tcp", "tls"):
+            face = self._any(realm, transport)
+            if face is not None:
+                flow = Flow(face.listener.transport, realm, face.local, (host, uri.port or 0))
+                return Hop(host, uri.port or 0, named, secure, flow)
+        return None
 
     def own(self, value: str) -> OwnRoute | None:
         """Tell whether a Route value or URI names this node, and its user part; None when it does not."""

@@ -14,6 +14,7 @@ from imsalg.core.bindings import Binding
 from imsalg.core.header_policy import Trust
 from imsalg.core.media_events import AccessProfile, Side
 from imswire.sip.flow import Flow
+from imswire.sip.location import Hop
 from imswire.sip.message import Request, Response
 from imswire.sip.transaction import ClientKey, ServerKey
 from imswire.sip.values import NameAddr
@@ -198,6 +199,8 @@ class Forward:
     under which the request or a response of it waits for the media half; ``queue`` holds later responses meanwhile, in
     order. ``leg`` is the dialog that it is in, by the called party's tag. ``role`` and ``held_role`` say what the SDP
     of the request and of the held response is; ``bodies`` has, per leg, the SDP that went on in a reliable response.
+    ``hop`` is the next hop as long as it is a name to be looked up, ``others`` are the flows to try when ``flow``
+    fails, and ``stamp`` the header field (Record-Route, Path) and token that name the listener it leaves from.
     """
 
     __slots__ = (
@@ -213,9 +216,11 @@ class Forward:
         "held_response",
         "held_role",
         "hold",
+        "hop",
         "identity",
         "initial",
         "leg",
+        "others",
         "outgoing",
         "purpose",
         "queue",
@@ -225,6 +230,7 @@ class Forward:
         "sent_2xx",
         "server",
         "side",
+        "stamp",
         "trust",
         "who",
     )
@@ -234,7 +240,7 @@ class Forward:
         server: ServerKey | None,
         received: Request,
         outgoing: Request,
-        flow: Flow,
+        way: Flow | Hop,
         side: Side,
         call: Call | None = None,
         *,
@@ -244,7 +250,9 @@ class Forward:
         self.server = server
         self.received = received
         self.outgoing = outgoing
-        self.flow = flow
+        self.aim(way)
+        self.others: tuple[Flow, ...] = ()
+        self.stamp: tuple[str, str] | None = None
         self.side = side
         self.call = call
         self.initial = initial
@@ -268,10 +276,23 @@ class Forward:
         self.trust = Trust.CORE
         self.secured = False  # a REGISTER under an agreement to secure signalling
 
+    def aim(self, way: Flow | Hop) -> None:
+        """Say where the request is to go."""
+        if isinstance(way, Flow):
+            self.flow: Flow = way
+            self.hop: Hop | None = None
+        else:
+            self.flow, self.hop = way.flow, way
+
     @property
     def is_invite(self) -> bool:
         """True for INVITE and re-INVITE."""
         return self.received.method == "INVITE"
+
+
+def flow_of(way: Flow | Hop) -> Flow:
+    """The flow, or what stands for it until the name is looked up."""
+    return way if isinstance(way, Flow) else way.flow
 
 
 def reliable(response: Response) -> bool:

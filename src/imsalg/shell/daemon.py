@@ -10,13 +10,14 @@ from typing import Any, assert_never
 import msgspec
 
 from imsalg.core.engine import Engine
-from imsalg.core.events import CloseFlow, Command, Drain, Drained, Event
+from imsalg.core.events import CloseFlow, Command, Drain, Drained, Event, Resolve
 from imsalg.core.media import MediaHalf
 from imsalg.core.media_events import CloseGateway, Inspected, Log, ToGateway, Trace
 from imsalg.core.routing import Listener
 from imsalg.settings import Settings
 from imsalg.shell.agw_link import GatewayDoor
 from imsalg.shell.measures import measures
+from imsalg.shell.names import NameDoor
 from imsalg.shell.show import Inspector, handlers
 from imsalg.shell.sip_transport import SipDoor
 from imsalg.shell.store import MemoryStore, Store
@@ -52,6 +53,7 @@ class Daemon:
         self._early: list[Event] = []
         self._post: Callable[[Event], None] = self._early.append
         self._sip = SipDoor(settings, self._posted)
+        self._names = NameDoor(settings.dns, self._posted)
         self._gateways: GatewayDoor | None = None
         self._driver: Driver[Event, Command] | None = None
         self._tally = Tally()
@@ -181,6 +183,8 @@ class Daemon:
                 self._inspector.told(command)
             case Drained():
                 self._drained.set()
+            case Resolve():
+                self._names.look_up(command)
             case CloseFlow():
                 self._sip.transports.close_flow(command.flow, command.reason)
             case CloseGateway():

@@ -81,7 +81,8 @@ class SipDoor:
         except ProtocolError as error:
             self._not_sent(message, flow, str(error))
             return
-        if self.transports.send(data, flow) is None and flow.transport not in RELIABLE:
+        sent = self.transports.send(data, flow, server_name=flow.server_name or None)
+        if sent is None and flow.transport not in RELIABLE:
             self._not_sent(message, flow, "the datagram could not be sent")
 
     def _not_sent(self, message: Request | Response, flow: Flow, reason: str) -> None:

@@ -14,7 +14,8 @@ class Flow(Struct, frozen=True):
 
     ``connection`` is the shell's number of an open TCP or TLS connection; 0 means "UDP" or "any connection to
     ``remote``, opened when there is none". ``realm`` is the name of a configured realm ("access", "core").
-    Addresses are (host, port) with numeric hosts, IPv6 without brackets.
+    Addresses are (host, port) with numeric hosts, IPv6 without brackets. ``server_name`` is the name that the
+    certificate of a TLS server must show where the hop was given by name (RFC 3263 4.1, RFC 5922).
     """
 
     transport: Transport
@@ -22,6 +23,7 @@ class Flow(Struct, frozen=True):
     local: tuple[str, int]
     remote: tuple[str, int]
     connection: int = 0
+    server_name: str = ""
 
     @property
     def reliable(self) -> bool:

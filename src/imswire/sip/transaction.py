@@ -114,6 +114,14 @@ class TransactionLayer:
             self._step(txn, Event.TRANSPORT_ERROR, None, now, out)
         return out
 
+    def unreachable(self, key: ClientKey, flow: Flow, now: float) -> list[Output]:
+        """The network reports that a request of this transaction did not get to the remote end of ``flow``."""
+        out: list[Output] = []
+        txn = self._clients.get(key)
+        if txn is not None and txn.flow.remote == flow.remote and txn.flow.local == flow.local:
+            self._step(txn, Event.TRANSPORT_ERROR, None, now, out)
+        return out
+
     def send_failed(self, message: Message, flow: Flow, now: float) -> list[Output]:
         """This one message could not be sent (``flow`` as in its :class:`Send`)."""
         out: list[Output] = []

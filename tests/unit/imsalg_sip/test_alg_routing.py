@@ -4,6 +4,7 @@ import pytest
 from tests.playbook.alg_harness import LISTENERS, UE, settings
 
 from imsalg.core.routing import Listener, Network, OwnRoute, next_uri, unwrap_strict
+from imsalg.core.sip_call import flow_of
 from imswire.base import ProtocolError
 from imswire.sip.headers import Headers
 from imswire.sip.message import Request
@@ -49,14 +50,15 @@ def test_own_values_are_popped_up_to_the_first_token() -> None:
         ("sip:bob@10.9.0.50:7000;transport=tcp", ("10.9.0.50", 7000), "tcp"),
         ("sip:bob@[2001:db8::5]:7000", ("2001:db8::5", 7000), "udp"),
         ("sip:x@named.example;maddr=10.9.0.51", ("10.9.0.51", 5060), "udp"),
-        ("sip:bob@example.net", ("10.9.0.9", 5060), "udp"),
+        ("sip:bob@Example.net.:7000;transport=tcp", ("example.net", 7000), "tcp"),
+        ("sips:bob@example.net", ("10.9.0.9", 5060), "udp"),
         ("tel:+15551234", ("10.9.0.9", 5060), "udp"),
         ("sip:bob@10.9.0.50;transport=sctp", ("10.9.0.9", 5060), "udp"),
     ],
 )
 def test_next_hops(uri: str, remote: tuple[str, int], transport: str) -> None:
     for _ in range(2):  # computed, then remembered
-        flow = NETWORK.resolve(uri, "core")
+        flow = flow_of(NETWORK.resolve(uri, "core"))
         assert flow.remote == remote
         assert flow.transport == transport
         assert flow.realm == "core"
@@ -64,7 +66,7 @@ def test_next_hops(uri: str, remote: tuple[str, int], transport: str) -> None:
 
 def test_a_face_names_its_listener_in_record_route() -> None:
     assert NETWORK.face(UE).record_route("t") == "<sip:t@10.0.0.1:5060;lr>"
-    v6 = NETWORK.face(NETWORK.resolve("sip:b@[2001:db8::5]", "core"))
+    v6 = NETWORK.face(flow_of(NETWORK.resolve("sip:b@[2001:db8::5]", "core")))
     assert v6.record_route("t") == "<sip:t@[::1]:6060;lr>"
     behind = Network(settings(), (Listener("access", "tcp", "0.0.0.0", 5060, "203.0.113.1"), *LISTENERS[2:]))
     assert behind.face(UE.__replace__(transport="tcp")).record_route("t") == "<sip:t@203.0.113.1:5060;transport=tcp;lr>"
