@@ -94,7 +94,7 @@ class Engine:
         self._guard = Guard(self._ctx, self._release)
         self._requests = Requests(self._ctx, self._release, self._offers, self._guard)
         self._responses = Responses(self._ctx, self._release, self._offers, self._guard)
-        self._registration = Registration(self._ctx, self._responses)
+        self._registration = Registration(self._ctx, self._responses.targets)
         self._drain_by: float | None = None
         self._drained = False
         self._seen: Call | None = None  # the call that an event is of, for the trace
@@ -159,7 +159,7 @@ class Engine:
         for call in ctx.deadlines.expire(now):
             self._guard.due(call)
         for forward in ctx.hops.tries.expire(now):
-            self._responses.silent(forward)
+            self._responses.targets.silent(forward)
         if self._drain_by is not None and self._drain_by <= now:
             self._drain_due()
         self._run()
@@ -249,7 +249,7 @@ class Engine:
             ctx.transactions(self._layer.transport_failed(event.flow, ctx.now))
         elif isinstance(event, Resolved):
             for forward in ctx.hops.resolved(event, ctx.now):
-                self._responses.located(forward)
+                self._responses.targets.located(forward)
         elif isinstance(event, Unreachable):
             key = ClientKey(event.branch, event.method)
             ctx.transactions(self._layer.unreachable(key, event.flow, ctx.now))

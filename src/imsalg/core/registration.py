@@ -9,8 +9,8 @@ from imsalg.core.context import Context
 from imsalg.core.header_policy import Direction
 from imsalg.core.media_events import Side
 from imsalg.core.requests import forwardable
-from imsalg.core.responses import Responses
 from imsalg.core.sip_call import Answer, Forward, Purpose, flow_of
+from imsalg.core.targets import Targets
 from imsalg.core.tokens import PATH
 from imswire.base import LimitExceeded, ProtocolError
 from imswire.sip.flow import Flow
@@ -26,9 +26,9 @@ DEFAULT_EXPIRES = 3600
 class Registration:
     """The procedure; bindings live in ``ctx.registrar``."""
 
-    def __init__(self, ctx: Context, responses: Responses) -> None:
+    def __init__(self, ctx: Context, targets: Targets) -> None:
         self._ctx = ctx
-        self._responses = responses
+        self._targets = targets
 
     def arrived(self, key: ServerKey, request: Request, flow: Flow) -> None:
         """Send a REGISTER of a UE on to the core; raises Answer or ProtocolError where it is refused."""
@@ -103,7 +103,7 @@ class Registration:
             ctx.hops.tries.discard(forward)
         if response.status == 100:
             return
-        if response.status == 503 and self._responses.unavailable(forward, response):
+        if response.status == 503 and self._targets.unavailable(forward, response):
             return
         response.headers.remove_first_value("via")
         header_policy.apply(Direction.REGISTERED_TO_UE, response, forward.trust)

@@ -10,8 +10,9 @@ from imsalg.core.offers import Offers
 from imsalg.core.release import Release, reason_of
 from imsalg.core.sdp_body import put_sdp
 from imsalg.core.sip_call import Answer, Call, Forward, Leg, Party, Purpose, Role, Stage, other, tag_of
+from imsalg.core.targets import Targets
 from imswire.base import ProtocolError
-from imswire.sip.message import REASONS, Request, Response
+from imswire.sip.message import Request, Response
 from imswire.sip.transaction import ServerKey
 
 BACK = {Side.CORE: Direction.RESPONSE_TO_UE, Side.ACCESS: Direction.RESPONSE_FROM_UE}
@@ -26,6 +27,7 @@ class Responses:
         self._release = release
         self._offers = offers
         self._guard = guard
+        self.targets = Targets(ctx, self._without_answer)
 
     def arrived(self, forward: Forward, response: Response) -> None:
         """One response of a proxied request, our Via still on top."""
@@ -56,7 +58,7 @@ class Responses:
     def _plain(self, forward: Forward, response: Response) -> None:
         ctx = self._ctx
         if response.status >= 200:
-            if response.status == 503 and self.unavailable(forward, response):
+            if response.status == 503 and self.targets.unavailable(forward, response):
                 return
             self._refresh_target(forward, response)
         role, forward.held_role = forward.held_role, Role.NONE
@@ -206,7 +208,7 @@ class Responses:
         """A final answer that is none of success: it goes back, and an initial INVITE's call is over."""
         if forward.answered:
             return
-        if response.status == 503 and self.unavailable(forward, response):
+        if response.status == 503 and self.targets.unavailable(forward, response):
             return
         forward.answered = True
         self._back(forward, response)
@@ -302,80 +304,15 @@ class Responses:
 
     def timeout(self, forward: Forward) -> None:
         """Timer B or F fired (16.8): the next target, or 408 to the near side."""
-        if forward.others and self._next_target(forward, silent=True):
+        if forward.others and self.targets.next(forward, silent=True):
             return
         self._without_answer(forward, Answer(408))
 
     def failed(self, forward: Forward) -> None:
         """The request could not be sent (16.9): the next target, or 430 for a UE whose flow is gone, else 503."""
-        if forward.others and self._next_target(forward, silent=True):
+        if forward.others and self.targets.next(forward, silent=True):
             return
         self._without_answer(forward, Answer(430 if other(forward.side) is Side.ACCESS else 503))
-
-    # --- targets (RFC 3263 4.3) ---
-
-    def located(self, forward: Forward) -> None:
-        """The name that ``forward`` waited for has been looked up."""
-        ctx = self._ctx
-        ctx.call, ctx.who = forward.call, forward.who
-        ctx.server, ctx.request = forward.server, forward.received
-        try:
-            if forward.purpose is Purpose.ACK:
-                ctx.send_ack(forward)
-            else:
-                ctx.send(forward)
-        except (Answer, ProtocolError) as error:
-            self._without_answer(forward, ctx.answer_to(error))
-
-    def unavailable(self, forward: Forward, response: Response) -> bool:
-        """A 503: True when the request went to the next target; else it becomes a 500, for the caller could take a 503
-        for all that this node serves (RFC 3261 16.7 step 6)."""
-        ctx = self._ctx
-        seconds = response.headers.get("retry-after") or ""
-        if seconds.isascii() and seconds.isdigit() and len(seconds) < 10:
-            ctx.hops.avoid(forward.flow, ctx.now + min(int(seconds), ctx.settings.dns.most_ttl))
-        if forward.others and self._next_target(forward, silent=False):
-            return True
-        response.status, response.reason = 500, REASONS[500]
-        return False
-
-    def silent(self, forward: Forward) -> None:
-        """A target has not said anything for ``next_after``, and there is another one."""
-        ctx, client = self._ctx, forward.client
-        if client is None or not forward.others:
-            return
-        ctx.call, ctx.who = forward.call, forward.who
-        ghost = Forward(
-            None,
-            forward.received,
-            forward.outgoing,
-            forward.flow,
-            forward.side,
-            forward.call if forward.initial else None,
-            initial=forward.initial,
-        )
-        ghost.client, ghost.answered, ghost.aborted, ghost.who = client, True, True, forward.who
-        if not self._next_target(forward, silent=True):
-            return
-        ctx.by_client[client] = ghost  # a 2xx that comes from there all the same is ended
-        ctx.linger[ghost] = ctx.now + ctx.settings.timers.t64
-        if ghost.is_invite:
-            ctx.transactions(ctx.layer.cancel(client, ctx.now))
-
-    def _next_target(self, forward: Forward, *, silent: bool) -> bool:
-        ctx, client = self._ctx, forward.client
-        if (forward.initial and forward.call is not None and forward.call.legs) or forward.answered or forward.aborted:
-            return False
-        ctx.hops.tries.discard(forward)
-        if not ctx.hops.next(forward, ctx.now, silent=silent):
-            return False
-        if client is not None:
-            ctx.by_client.pop(client, None)
-            forward.client = None
-        if forward.call is not None:
-            forward.call.flows[other(forward.side)] = forward.flow
-        self.located(forward)
-        return True
 
     def _without_answer(self, forward: Forward, answer: Answer) -> None:
         ctx, call = self._ctx, forward.call
