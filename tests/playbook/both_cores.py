@@ -4,6 +4,9 @@ Every message between the two is written and parsed as on the wire. The AGW's ex
 what listens, what was dialled, what TLS was armed, what is relayed; the script says what the UE and the peer do.
 """
 
+from collections import deque
+from collections.abc import Callable, Iterable
+
 from tests.playbook.mediaplay import PEER_IP, peer_line, sdp, ue_line
 
 from agw.core import events as agw_events
@@ -52,11 +55,14 @@ class World:
         self.others: list[MediaCommand] = []
         self.messages: list[bytes] = []
         self.listening: dict[int, tuple[str, int, orders.SynFilter]] = {}
+        self.places: set[tuple[str, int]] = set()
         self.dialled: dict[int, tuple[str, int]] = {}
         self.armed: dict[int, tuple[str, orders.Fingerprints | None]] = {}
         self.relayed: list[tuple[int, int]] = []
         self.swapped: list[tuple[orders.PathSwap, orders.PathSwap] | None] = []
         self.token = 0
+        self._queue: deque[tuple[Callable[[object], None], object]] = deque()
+        self._running = False
         self.online()
 
     def new_gateway(self, first_tid: int = 1) -> AgwEngine:
@@ -74,7 +80,38 @@ class World:
         self.to_agw(agw_events.ControlUp("127.0.0.1:2944"))
 
     def to_alg_event(self, event: object) -> None:
-        for command in self.half.handle(event, self.now):  # type: ignore[arg-type]
+        self._pass(self._alg, event)
+
+    def to_agw(self, event: agw_events.Event) -> None:
+        self._pass(self._agw, event)
+
+    def _pass(self, side: Callable[[object], None], event: object) -> None:
+        """One after another, as the drivers do it, until nobody has anything left to say."""
+        self._queue.append((side, event))
+        if self._running:
+            return
+        self._running = True
+        try:
+            while self._queue:
+                take, given = self._queue.popleft()
+                take(given)
+        finally:
+            self._queue.clear()
+            self._running = False
+
+    def wait(self, seconds: float) -> None:
+        """Let the IMS-ALG's time pass, timer by timer."""
+        until = self.now + seconds
+        while (due := self.half.next_timer()) is not None and due <= until:
+            self.now = max(self.now, due)
+            self._pass(lambda now: self._take(self.half.expire(now)), self.now)  # type: ignore[arg-type]
+        self.now = until
+
+    def _alg(self, event: object) -> None:
+        self._take(self.half.handle(event, self.now))  # type: ignore[arg-type]
+
+    def _take(self, commands: Iterable[MediaCommand]) -> None:
+        for command in commands:
             if isinstance(command, ToGateway):
                 data = write(command.message)
                 self.messages.append(data)
@@ -84,8 +121,8 @@ class World:
             elif isinstance(command, Inspected):
                 self.others.append(command)
 
-    def to_agw(self, event: agw_events.Event) -> None:
-        for command in self.agw.handle(event, self.now):
+    def _agw(self, event: object) -> None:
+        for command in self.agw.handle(event, self.now):  # type: ignore[arg-type]
             self._carry_out(command)
 
     def _carry_out(self, command: agw_events.Command) -> None:
@@ -95,7 +132,8 @@ class World:
                 self.messages.append(data)
                 self.to_alg_event(FromGateway(self.link, self.parsed(data)))
             case orders.Listen(leg, address, port, syn):
-                assert (address, port) not in [one[:2] for one in self.listening.values()], "already listened on"
+                assert (address, port) not in self.places, "already listened on"
+                self.places.add((address, port))
                 self.listening[leg] = (address, port, syn)
                 self.to_agw(orders.Listening(leg, port))
             case orders.SetFilter(leg, syn):
@@ -114,6 +152,8 @@ class World:
                 place = self.listening.pop(leg)
                 if heir is not None:
                     self.listening[heir] = (*place[:2], orders.CLOSED)
+                else:
+                    self.places.discard(place[:2])
                 self.to_agw(orders.Released(leg, 10, 20))
 
     @staticmethod

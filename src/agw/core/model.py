@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from agw.core.orders import CLOSED, OPEN, PathSwap, SynFilter
 from agw.core.plan import Place, network_of, same_address
-from imswire.h248.iq import StreamRequest, session_path
+from imswire.h248.iq import StreamRequest, session_path, termination_name
 
 _ANY_PORTS = (0, 9)
 """Remote ports that name none: the active party puts 9 (discard) into its SDP (RFC 4145 4.1)."""
@@ -255,7 +255,7 @@ class Store:
     def new_leg(self, context: Context, request: StreamRequest, place: Place, now: float) -> Leg:
         """A termination named ``ip/<realm>/<number>``."""
         self._next_leg += 1
-        leg = Leg(self._next_leg, f"ip/{request.realm}/{self._next_leg}", context, request, place, now)
+        leg = Leg(self._next_leg, termination_name(request.realm, self._next_leg), context, request, place, now)
         context.legs.append(leg)
         self.legs[leg.id] = leg
         self.names[leg.name.lower()] = leg

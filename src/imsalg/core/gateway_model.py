@@ -1,5 +1,7 @@
 """What the controller keeps of its media gateways, and what it reports of them to calls: values without behaviour."""
 
+import math
+from collections.abc import Iterable
 from enum import Enum, auto
 
 from msgspec import Struct
@@ -67,27 +69,50 @@ class State(Enum):
     """The link is down; the grace time runs."""
 
 
+class Walk:
+    """An audit that runs: ``claimed`` are the contexts that were claimed when it began, ``found`` those that it found.
+
+    Where the gateway has too many for one message, ``unchecked`` are claimed ones that are still to be looked for,
+    ``names`` the names of terminations that are still to be asked for, the last one first.
+    """
+
+    __slots__ = ("claimed", "found", "names", "pages", "unchecked")
+
+    def __init__(self, claimed: Iterable[int]) -> None:
+        self.claimed = frozenset(claimed)
+        self.found: set[int] = set()
+        self.unchecked: list[int] = []
+        self.names: list[str] = []
+        self.pages = 0
+
+
 class Gateway:
     """One gateway.
 
     ``contexts`` maps what is claimed to the call's key; ``reserving`` counts contexts asked for; ``suspects`` are
-    contexts that an audit found and nobody claims, ``unchecked`` those that an audit in parts has still to look for;
-    ``probed`` is when the heartbeat was sent that has no answer yet.
+    contexts that an audit found and nobody claims; ``probed`` is when the heartbeat was sent that has no answer yet.
+    ``walk`` is the audit that runs, ``audit_again`` asks for another one after it, ``audit_at`` tells when one is due.
+    ``owed`` are the contexts that are still to be subtracted because that was refused or not answered, with the times
+    that it was tried, and ``owed_at`` when it is tried again.
     """
 
     __slots__ = (
+        "audit_again",
+        "audit_at",
         "audit_due",
         "away_until",
         "contexts",
         "heard",
         "link",
         "mid",
+        "owed",
+        "owed_at",
         "probe_at",
         "probed",
         "reserving",
         "state",
         "suspects",
-        "unchecked",
+        "walk",
     )
 
     def __init__(self, mid: str, link: int, now: float) -> None:
@@ -102,7 +127,11 @@ class Gateway:
         self.away_until = 0.0
         self.audit_due = False
         self.suspects: set[int] = set()
-        self.unchecked: list[int] = []
+        self.walk: Walk | None = None
+        self.audit_again = False
+        self.audit_at = math.inf
+        self.owed: dict[int, int] = {}
+        self.owed_at = math.inf
 
     @property
     def load(self) -> int:
@@ -120,9 +149,10 @@ class Ticket(Struct, frozen=True):
 
 
 class Link:
-    """One association of the shell. ``tickets`` are the transactions in flight, by transaction id."""
+    """One association of the shell. ``tickets`` are the transactions in flight, by transaction id; ``ending`` the
+    contexts that they subtract."""
 
-    __slots__ = ("bad", "gateway", "layer", "number", "peer", "tickets")
+    __slots__ = ("bad", "ending", "gateway", "layer", "number", "peer", "tickets")
 
     def __init__(self, number: int, peer: str, layer: TransactionLayer) -> None:
         self.number = number
@@ -130,4 +160,5 @@ class Link:
         self.layer = layer
         self.gateway: Gateway | None = None
         self.tickets: dict[int, Ticket] = {}
+        self.ending: dict[int, tuple[int, ...]] = {}
         self.bad = 0

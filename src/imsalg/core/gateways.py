@@ -7,9 +7,11 @@ restarts, stays away or does not answer the heartbeat (an AuditValue of ROOT tha
 everything in it is reported lost.
 """
 
+import math
 from collections.abc import Callable
 
 from imsalg.core.gateway_audit import AUDITS, ORDER, PROBE, Audits
+from imsalg.core.gateway_debts import Debts, ended_by
 from imsalg.core.gateway_model import (
     Done,
     Failed,
@@ -21,6 +23,7 @@ from imsalg.core.gateway_model import (
     Ticket,
     message_id,
 )
+from imsalg.core.gateway_service import Announcements
 from imsalg.core.gateway_trace import lines_of
 from imsalg.core.media_events import BadFromGateway, CloseGateway, Log, MediaCommand, ToGateway, Trace
 from imsalg.media_settings import MediaSettings
@@ -82,7 +85,10 @@ class Gateways:
         self.links: dict[int, Link] = {}
         self.gateways: dict[str, Gateway] = {}
         self.reports: list[Report] = []
-        self._audits = Audits(self, self._log)
+        realms = {realm.agw_realm or name for name, realm in settings.realms.items()}
+        self._audits = Audits(self, self.log, tuple(sorted(realms)))
+        self._debts = Debts(self, self.log)
+        self._announcements = Announcements(self, settings, emit)
         self.timeouts = 0
         """Transactions of ours that had no reply in time, or whose link broke."""
 
@@ -103,12 +109,19 @@ class Gateways:
         if gateway is None or link is None:
             self._done(ticket.number, code=503, text="the media gateway is away")
             return
+        ending = ended_by(actions)
         try:
             tid, outputs = link.layer.request(actions, now)
         except LimitExceeded as fault:
+            if ticket in AUDITS:
+                self._audits.answered(gateway, ticket, None, now)
+            if ending:
+                self._debts.settled(gateway, ending, None, fault.hint, now)
             self._done(ticket.number, code=510, text=fault.hint)
             return
         link.tickets[tid] = ticket
+        if ending:
+            link.ending[tid] = ending
         gateway.reserving += ticket.reserving
         self._run(link, outputs, now)
 
@@ -150,8 +163,10 @@ class Gateways:
         if gateway is not None and gateway.link == number:
             gateway.state = State.AWAY
             gateway.away_until = now + self._settings.timers.reconnect_grace
-            self._log("warning", "media gateway away", gateway, reason=reason)
+            self.log("warning", "media gateway away", gateway, reason=reason)
         self._run(link, link.layer.reset(), now)
+        if gateway is not None and gateway.link == number:
+            self.forget_orders(gateway)
 
     def bad(self, event: BadFromGateway) -> None:
         """Unreadable bytes: answer with an error for the transaction at fault, or for the message when none is known
@@ -193,9 +208,12 @@ class Gateways:
         for gateway in self.gateways.values():
             if gateway.state is State.AWAY:
                 due.append(gateway.away_until)
-            elif timers.heartbeat > 0:
+                continue
+            due += (gateway.owed_at, gateway.audit_at)
+            if timers.heartbeat > 0:
                 due.append(gateway.probe_at if gateway.probed is None else gateway.probed + timers.heartbeat_timeout)
-        return min(due, default=None)
+        first = min(due, default=math.inf)
+        return first if first < math.inf else None
 
     def expire(self, now: float) -> None:
         """Run what is due."""
@@ -206,9 +224,14 @@ class Gateways:
             if gateway.state is State.AWAY:
                 if gateway.away_until <= now:
                     self._lose(gateway, "media gateway did not come back")
-            elif timers.heartbeat <= 0:
                 continue
-            elif gateway.probed is not None and gateway.probed + timers.heartbeat_timeout <= now:
+            self._debts.repeat(gateway, now)
+            if gateway.audit_at <= now:
+                gateway.audit_at = now + timers.audit
+                self._audits.start(gateway, now)
+            if timers.heartbeat <= 0:
+                continue
+            if gateway.probed is not None and gateway.probed + timers.heartbeat_timeout <= now:
                 if now - gateway.probed > 2 * timers.heartbeat_timeout:
                     gateway.probed = now  # this timer is late by more than itself: we stood still, the answer waits
                 else:
@@ -229,6 +252,10 @@ class Gateways:
             self._run(link, link.layer.reset(), now)
 
     # --- outputs of the transaction layer ---
+
+    def reset(self, link: Link, now: float) -> None:
+        """Forget the transactions of a link that is of no use any more: whoever waits for them is told."""
+        self._run(link, link.layer.reset(), now)
 
     def _run(self, link: Link, outputs: list[Output], now: float, mid: str = "") -> None:
         for output in outputs:
@@ -260,6 +287,7 @@ class Gateways:
         text: str = "no reply",
     ) -> None:
         ticket = link.tickets.pop(tid, ORDER)
+        ending = link.ending.pop(tid, ()) if link.ending else ()
         if reply is None and code == 0:
             self.timeouts += 1
         reserving = ticket.reserving
@@ -271,6 +299,8 @@ class Gateways:
         elif reply is None and reserving and gateway is not None and gateway.state is not State.AWAY:
             # Whether the contexts were made is not known: look.
             self._audits.start(gateway, now)
+        if ending and gateway is not None and gateway.state is not State.AWAY:
+            self._debts.settled(gateway, ending, reply, text, now)
         self._done(ticket.number, reply, code, text)
         if gateway is not None and reserving:
             self._audits.subtract_suspects(gateway, now)
@@ -306,7 +336,7 @@ class Gateways:
 
     def _command(self, link: Link, action: Action, command: Command, mid: str, now: float) -> Command:
         if command.name == "ServiceChange":
-            self._service_change(link, command, mid, now)
+            self._announcements.take(link, command, mid, now)
             # The version is echoed (RFC 3525 11.3); nothing else is negotiated.
             version = command.service_change.version if command.service_change is not None else None
             change = ServiceChange(version=1) if version is not None else None
@@ -320,69 +350,8 @@ class Gateways:
             if action.context in gateway.contexts:
                 self.reports.append(Failed(gateway.mid, action.context, command.termination, failure))
             else:
-                self._log("info", "notification for a released context", gateway, context=action.context)
+                self.log("info", "notification for a released context", gateway, context=action.context)
         return iq.notify_reply(command.termination)
-
-    def _service_change(self, link: Link, command: Command, mid: str, now: float) -> None:
-        change = command.service_change
-        method = change.method if change is not None and change.method else ""
-        reason = change.reason if change is not None and change.reason else ""
-        if command.termination.upper() != ROOT:
-            self._emit(Log("info", "service change of a termination", {"termination": command.termination}))
-            return
-        if change is not None and change.version is not None and change.version < 1:
-            raise H248Error(406, str(change.version))
-        handler = {
-            "restart": self._restart,
-            "disconnected": self._returned,
-            "graceful": self._graceful,
-            "forced": self._forced,
-        }.get(method.lower())
-        if handler is None:
-            raise H248Error(501, f"ServiceChange {method or 'without a method'}")
-        handler(link, mid, reason, now)
-
-    def _bind(self, link: Link, mid: str, now: float) -> Gateway:
-        """Make ``link`` the one link of gateway ``mid``, which is made if need be; an older link is closed."""
-        gateway = self.gateways.get(mid)
-        if gateway is None:
-            if len(self.gateways) >= self._settings.limits.gateways:
-                raise H248Error(510, "too many media gateways")
-            gateway = self.gateways[mid] = Gateway(mid, link.number, now)
-        if link.gateway is not None and link.gateway is not gateway:
-            raise H248Error(402, f"this association belongs to {link.gateway.mid}")
-        if gateway.link != link.number:
-            old = self.links.pop(gateway.link, None)
-            if old is not None:
-                old.gateway = None
-                self._emit(CloseGateway(old.number, "replaced by a newer association"))
-                gateway.reserving = 0
-                self._run(old, old.layer.reset(), now)
-        gateway.link, gateway.state, gateway.heard, gateway.probed = link.number, State.IN_SERVICE, now, None
-        gateway.probe_at = now + self._settings.timers.heartbeat
-        link.gateway = gateway
-        return gateway
-
-    def _restart(self, link: Link, mid: str, reason: str, now: float) -> None:
-        gateway = self._bind(link, mid, now)
-        self._forget_contexts(gateway, "media gateway restarted")
-        self._log("info", "media gateway in service", gateway, reason=reason)
-
-    def _returned(self, link: Link, mid: str, reason: str, now: float) -> None:
-        gateway = self._bind(link, mid, now)
-        gateway.audit_due = True  # after the reply: a gateway takes no command before it
-        self._log("info", "media gateway is back", gateway, reason=reason)
-
-    def _graceful(self, link: Link, mid: str, reason: str, now: float) -> None:
-        if link.gateway is not None:
-            link.gateway.state = State.LEAVING
-            self._log("info", "media gateway is leaving", link.gateway, reason=reason)
-
-    def _forced(self, link: Link, mid: str, reason: str, now: float) -> None:
-        if link.gateway is not None:
-            link.gateway.state = State.LEAVING
-            self._forget_contexts(link.gateway, "media gateway went out of service")
-            self._log("warning", "media gateway out of service", link.gateway, reason=reason)
 
     # --- loss ---
 
@@ -394,10 +363,16 @@ class Gateways:
 
     def _lose(self, gateway: Gateway, text: str) -> None:
         self.gateways.pop(gateway.mid, None)
-        self._log("error", "media gateway lost", gateway, reason=text, contexts=len(gateway.contexts))
-        self._forget_contexts(gateway, text)
+        self.log("error", "media gateway lost", gateway, reason=text, contexts=len(gateway.contexts))
+        self.forget_contexts(gateway, text)
 
-    def _forget_contexts(self, gateway: Gateway, text: str) -> None:
+    def forget_orders(self, gateway: Gateway) -> None:
+        """The association is gone, and with it what was asked of the gateway: when it is back it is audited."""
+        self._audits.stop(gateway)
+        self._debts.forget(gateway)
+
+    def forget_contexts(self, gateway: Gateway, text: str) -> None:
+        """The gateway holds nothing any more: its calls are told."""
         if gateway.contexts:
             self.reports.append(Lost(gateway.mid, tuple(sorted(gateway.contexts)), text))
             gateway.contexts.clear()
@@ -414,5 +389,6 @@ class Gateways:
         for fields in lines_of(link, direction, message, self._call_id):
             self._emit(Trace("h248", fields))
 
-    def _log(self, level: str, event: str, gateway: Gateway, **fields: object) -> None:
+    def log(self, level: str, event: str, gateway: Gateway, **fields: object) -> None:
+        """A log line about a gateway."""
         self._emit(Log(level, event, {"gateway": gateway.mid, **fields}))

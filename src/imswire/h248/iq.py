@@ -18,6 +18,7 @@ from imswire.h248.iq_control import (
     audit_all,
     audit_contexts,
     audit_contexts_reply,
+    audit_named,
     audit_packages,
     audit_reply,
     audit_these,
@@ -27,6 +28,7 @@ from imswire.h248.iq_control import (
     registration,
     service_change_reply,
     subtract_context,
+    termination_name,
     to_service_change,
 )
 from imswire.h248.iq_parts import (
@@ -299,6 +301,7 @@ __all__ = [
     "audit_all",
     "audit_contexts",
     "audit_contexts_reply",
+    "audit_named",
     "audit_packages",
     "audit_reply",
     "audit_these",
@@ -318,6 +321,7 @@ __all__ = [
     "session_path",
     "subtract_context",
     "subtract_reply",
+    "termination_name",
     "to_add",
     "to_modify",
     "to_notify",

@@ -123,6 +123,17 @@ def audit_these(contexts: Iterable[int]) -> tuple[Action, ...]:
     return tuple(Action(context, (Command("AuditValue", ALL, audit=Audit(), wildcard=True),)) for context in contexts)
 
 
+def audit_named(names: str) -> Action:
+    """An audit of the terminations that a name or wildcard (``ip/core/1*``) means, whatever their context: error 431 or
+    430 where there is none, 533 where they are too many for one message."""
+    return Action(ALL_CONTEXTS, (Command("AuditValue", names, audit=Audit()),))
+
+
+def termination_name(realm: str, number: int | str) -> str:
+    """The name of a termination, ``ip/<realm>/<number>``; with ``*`` for a number those of a realm."""
+    return f"ip/{realm}/{number}"
+
+
 def audit_packages() -> Action:
     """An audit of the packages that a gateway supports."""
     return Action(NULL_CONTEXT, (Command("AuditValue", ROOT, audit=Audit(("Packages",))),))
