@@ -1,15 +1,14 @@
-"""The transaction layer: one role-blind interpreter of the four tables, with one heap of timers.
+"""The transaction layer: one role-blind interpreter of the four tables, with one place for all timers.
 
 Theory of operation. Every live transaction is a small record: a table, a state, the message last sent and the timers
 that are armed. ``_step`` looks up (state, input), takes the row's actions in order, then stops and starts timers; a
-timer of length zero (reliable transports) is taken at once. The heap holds entries of timers that may have been stopped
-since; an entry counts only while the transaction still names that very deadline.
+timer of length zero (reliable transports) is taken at once. All timers are in :class:`TimerQueues`.
 
 Nothing here reads a clock or sends: callers give ``now`` (seconds, monotonic) and carry out :class:`Send`.
 """
 
-import heapq
 from collections.abc import Iterable
+from functools import lru_cache
 
 from imswire.base import LimitExceeded, ProtocolError
 from imswire.sip.flow import Flow
@@ -25,6 +24,7 @@ from imswire.sip.tables import (
     State,
     Timer,
 )
+from imswire.sip.timer_queues import TimerQueues
 from imswire.sip.transaction_rules import (
     COOKIE,
     Transaction,
@@ -55,7 +55,7 @@ from imswire.sip.transaction_types import (
     TransactionLimits,
 )
 from imswire.sip.uri import Params
-from imswire.sip.values import Via
+from imswire.sip.values import CSeq, Via
 
 __all__ = [
     "COOKIE",
@@ -95,9 +95,7 @@ class TransactionLayer:
         self._clients: dict[ClientKey, Transaction] = {}
         self._servers: dict[ServerKey, Transaction] = {}
         self._by_peer: dict[tuple[str, str, tuple[str, int]], set[Transaction]] = {}
-        self._heap: list[tuple[float, int, Timer, Transaction]] = []
-        self._serial = 0
-        self._stopped = 0
+        self._queues = TimerQueues()
 
     # --- from the network ---
 
@@ -163,12 +161,13 @@ class TransactionLayer:
         if request.method in ("ACK", "CANCEL"):
             raise ProtocolError("sip.transaction", f"{request.method} does not start a transaction of its own")
         self._check_room()
-        sent = self._with_via(request, flow, via_host, via_port, via_params)
+        branch = self._ids.branch()
+        sent = _with_via(request, flow, via_host, via_port, via_params, branch)
         table = INVITE_CLIENT if request.method == "INVITE" else NON_INVITE_CLIENT
         txn = Transaction(table, sent, flow)
         txn.timer_c = timer_c
         out: list[Output] = []
-        return self._start_client(txn, now, out), out
+        return self._start_client(txn, branch, now, out), out
 
     def send_ack(
         self,
@@ -181,7 +180,7 @@ class TransactionLayer:
         via_params: Params = (),
     ) -> list[Output]:
         """Send an ACK for a 2xx with a new top Via; no transaction is made (RFC 3261 13.2.2.4, 16.11)."""
-        return [Send(self._with_via(request, flow, via_host, via_port, via_params), flow)]
+        return [Send(_with_via(request, flow, via_host, via_port, via_params, self._ids.branch()), flow)]
 
     def cancel(self, key: ClientKey, now: float, headers: Iterable[tuple[str, str]] = ()) -> list[Output]:
         """Cancel an INVITE: at once after a provisional response, else when the first one comes (RFC 3261 9.1).
@@ -200,18 +199,12 @@ class TransactionLayer:
 
     def next_timer(self) -> float | None:
         """The absolute time of the earliest armed timer, or None."""
-        heap = self._heap
-        while heap and heap[0][3].armed.get(heap[0][2]) != heap[0][0]:
-            heapq.heappop(heap)
-            self._stopped -= 1
-        return heap[0][0] if heap else None
+        return self._queues.first()
 
     def expire(self, now: float) -> list[Output]:
         """Run every timer that is due at ``now``."""
         out: list[Output] = []
-        while (due := self.next_timer()) is not None and due <= now:
-            _, _, timer, txn = heapq.heappop(self._heap)
-            del txn.armed[timer]
+        for timer, txn in self._queues.due(now):
             self._step(txn, timer, None, now, out)
         return out
 
@@ -220,7 +213,7 @@ class TransactionLayer:
     @property
     def stats(self) -> Stats:
         """How many transactions live."""
-        return Stats(len(self._clients), len(self._servers), len(self._heap))
+        return Stats(len(self._clients), len(self._servers), len(self._queues))
 
     def state(self, key: ClientKey | ServerKey) -> State:
         """The state of a transaction; TERMINATED when there is none."""
@@ -230,7 +223,11 @@ class TransactionLayer:
     # --- receiving ---
 
     def _receive_response(self, response: Response, flow: Flow, now: float) -> list[Output]:
-        txn = self._clients.get(ClientKey(response.via.branch or "", response.cseq.method))
+        headers = response.headers
+        via, cseq = headers.first_value("via"), headers.get("cseq")
+        if via is None or cseq is None:
+            raise ProtocolError("sip.missing", "Via and CSeq tell what a response answers")
+        txn = self._clients.get(ClientKey(Via.parse(via).branch or "", CSeq.parse(cseq).method))
         # A response from another realm than the request went to is none of ours, whatever its branch says.
         if txn is None or txn.flow.realm != flow.realm:
             return [StrayResponse(response, flow)]
@@ -291,8 +288,13 @@ class TransactionLayer:
         txn.state = row.next
         for action in row.actions:
             self._perform(txn, action, message, now, out, flow or txn.flow)
-        for timer in row.stop:
-            self._stop(txn, timer)
+        if row.stop:
+            armed = txn.armed
+            before = len(armed)
+            for timer in row.stop:
+                armed.pop(timer, None)
+            if len(armed) != before:
+                self._queues.stopped(before - len(armed))
         for timer in row.start:
             self._arm(txn, timer, message, now, out)
         if row.next is State.TERMINATED:
@@ -301,14 +303,19 @@ class TransactionLayer:
     def _perform(
         self, txn: Transaction, action: Action, message: Message | None, now: float, out: list[Output], flow: Flow
     ) -> None:
-        match action:
-            case Action.SEND if message is not None:
+        if action is Action.SEND:
+            if message is not None:
                 txn.kept = message
                 out.append(Send(message, txn.flow))
+        elif action is Action.PASS:
+            self._pass(txn, message, out, flow)
+        else:
+            self._seldom(txn, action, message, now, out)
+
+    def _seldom(self, txn: Transaction, action: Action, message: Message | None, now: float, out: list[Output]) -> None:
+        match action:
             case Action.REPEAT if txn.kept is not None:
                 out.append(Send(txn.kept, txn.flow))
-            case Action.PASS:
-                self._pass(txn, message, out, flow)
             case Action.ACK:
                 if txn.ack is None and isinstance(message, Response):
                     txn.ack = hop_request(txn.request, "ACK", message)
@@ -348,7 +355,7 @@ class TransactionLayer:
             cancel.headers.add(name, value)
         canceller = Transaction(NON_INVITE_CLIENT, cancel, txn.flow)
         canceller.silent = True
-        self._start_client(canceller, now, out)
+        self._start_client(canceller, cancel.via.branch or "", now, out)
         self._arm(txn, Timer.X, None, now, out)
 
     def _begin(self, txn: Transaction, message: Request, now: float, out: list[Output], flow: Flow) -> None:
@@ -359,8 +366,8 @@ class TransactionLayer:
         for timer in first.start:
             self._arm(txn, timer, None, now, out)
 
-    def _start_client(self, txn: Transaction, now: float, out: list[Output]) -> ClientKey:
-        key = ClientKey(txn.request.via.branch or "", txn.request.method)
+    def _start_client(self, txn: Transaction, branch: str, now: float, out: list[Output]) -> ClientKey:
+        key = ClientKey(branch, txn.request.method)
         txn.client_key = key
         self._clients[key] = txn
         self._index(txn)
@@ -376,22 +383,7 @@ class TransactionLayer:
         if wait <= 0:
             self._step(txn, timer, None, now, out)
             return
-        self._stop(txn, timer)
-        when = now + wait
-        txn.armed[timer] = when
-        self._serial += 1
-        heapq.heappush(self._heap, (when, self._serial, timer, txn))
-
-    def _stop(self, txn: Transaction, timer: Timer) -> None:
-        if txn.armed.pop(timer, None) is not None:
-            self._stopped += 1
-
-    def _sweep(self) -> None:
-        """Rebuild the heap when most of its entries are of stopped timers, so that memory follows what lives."""
-        if self._stopped > 1024 and self._stopped * 2 > len(self._heap):
-            self._heap = [entry for entry in self._heap if entry[3].armed.get(entry[2]) == entry[0]]
-            heapq.heapify(self._heap)
-            self._stopped = 0
+        self._queues.arm(txn, timer, now, wait)
 
     # --- bookkeeping ---
 
@@ -400,8 +392,10 @@ class TransactionLayer:
             raise LimitExceeded("sip.transactions", f"{self._limits.transactions} transactions live")
 
     def _remove(self, txn: Transaction) -> None:
-        self._stopped += len(txn.armed)
-        txn.armed.clear()
+        if txn.armed:
+            count = len(txn.armed)
+            txn.armed.clear()
+            self._queues.stopped(count)
         if txn.client_key is not None and self._clients.get(txn.client_key) is txn:
             del self._clients[txn.client_key]
         if txn.server_key is not None and self._servers.get(txn.server_key) is txn:
@@ -413,7 +407,6 @@ class TransactionLayer:
                 same.discard(txn)
                 if not same:
                     del self._by_peer[way]
-        self._sweep()
 
     def _index(self, txn: Transaction) -> None:
         if txn.flow.reliable:
@@ -437,8 +430,15 @@ class TransactionLayer:
             return txn if txn is not None and txn.ack is not None else None
         return self._clients.get(ClientKey(message.via.branch or "", message.method))
 
-    def _with_via(self, request: Request, flow: Flow, host: str, port: int | None, params: Params) -> Request:
-        sent = request.copy()
-        via = Via(flow.transport.upper(), host, port, (*params, ("branch", self._ids.branch())))
-        sent.headers.prepend("Via", str(via))
-        return sent
+
+def _with_via(request: Request, flow: Flow, host: str, port: int | None, params: Params, branch: str) -> Request:
+    """A copy of ``request`` with our Via on top."""
+    sent = request.copy()
+    sent.headers.prepend("Via", _via_text(flow.transport, host, port, params) + branch)
+    return sent
+
+
+@lru_cache(maxsize=256)
+def _via_text(transport: str, host: str, port: int | None, params: Params) -> str:
+    """Our Via up to the branch: the same for all requests that leave by one listener."""
+    return f"{Via(transport.upper(), host, port, params)};branch="

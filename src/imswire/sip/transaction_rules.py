@@ -125,21 +125,21 @@ def hop_request(invite: Request, method: str, refused: Response | None = None) -
 
 def timer_wait(times: Timers, txn: Transaction, timer: Timer, message: Message | None) -> float | None:
     """Seconds that a timer takes for this transaction (RFC 3261 appendix A, RFC 6026); None: not to be armed."""
-    reliable = txn.flow.reliable
-    match timer:
-        case Timer.A | Timer.E | Timer.G:
-            if reliable:
-                return None
-            cap = float("inf") if timer is Timer.A else times.t2
-            wait = min(txn.waits.get(timer, times.t1 / 2) * 2, cap)
-            txn.waits[timer] = wait
-            return times.t2 if timer is Timer.E and txn.state is State.PROCEEDING else wait
-        case Timer.D | Timer.J:
-            return 0.0 if reliable else 64 * times.t1
-        case Timer.I | Timer.K:
-            return 0.0 if reliable else times.t4
-        case Timer.C:
-            trying = isinstance(message, Response) and message.status == 100
-            return times.c if txn.timer_c and not trying else None
-        case _:
-            return 64 * times.t1
+    if timer in _DOUBLING:
+        if txn.flow.reliable:
+            return None
+        cap = float("inf") if timer is Timer.A else times.t2
+        wait = min(txn.waits.get(timer, times.t1 / 2) * 2, cap)
+        txn.waits[timer] = wait
+        return times.t2 if timer is Timer.E and txn.state is State.PROCEEDING else wait
+    if timer is Timer.C:
+        trying = isinstance(message, Response) and message.status == 100
+        return times.c if txn.timer_c and not trying else None
+    if timer in _LINGERING and txn.flow.reliable:
+        return 0.0
+    return times.t4 if timer in _SHORT else 64 * times.t1
+
+
+_DOUBLING = frozenset({Timer.A, Timer.E, Timer.G})
+_LINGERING = frozenset({Timer.D, Timer.J, Timer.I, Timer.K})
+_SHORT = frozenset({Timer.I, Timer.K})
