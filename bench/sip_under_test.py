@@ -41,6 +41,8 @@ next_hop = "sip:127.0.0.1:{callee}"
 msrp = "always"
 [gateways]
 listen = "tcp:127.0.0.1:0"
+[overload]
+source_rate = 0
 [log]
 level = "warning"
 """

@@ -11,6 +11,7 @@ from typing import Literal
 from imsalg.dns_settings import DnsSettings
 from imsalg.duty_settings import ChargingSettings, DutyRealm
 from imsalg.media_settings import FailureSettings, GatewayTimers, MediaLimits, MediaPolicy, MediaRealm, MediaSettings
+from imsalg.overload_settings import OverloadSettings
 from imskit.common_settings import AdminSettings, LogSettings, MetricsSettings, StreamSettings, TraceSettings
 from imskit.settings import Port, Positive, Seconds
 from imswire.base import ProtocolError
@@ -175,6 +176,7 @@ class Settings:
     timers: TimerSettings = field(default_factory=TimerSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     dns: DnsSettings = field(default_factory=DnsSettings)
+    overload: OverloadSettings = field(default_factory=OverloadSettings)
     streams: StreamSettings = field(default_factory=StreamSettings)
     trace: TraceSettings = field(default_factory=TraceSettings)
     log: LogSettings = field(default_factory=LogSettings)

@@ -189,6 +189,10 @@ class SipTransports:
             "datagrams_dropped": sum(udp.dropped for udp in self._udp.values()),
         }
 
+    def waiting(self) -> list[tuple[int, int]]:
+        """For each UDP socket the octets that wait in the kernel, and how many may."""
+        return [udp.waiting() for udp in self._udp.values()]
+
     async def close(self, deadline: float = 3.0) -> None:
         """Stop listening, close every connection in order, and abort what is left after ``deadline`` seconds."""
         self._closing = True

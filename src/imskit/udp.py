@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from imskit.sockets import Address, bound_socket, local_address
 _BUDGET = 64
 _LARGEST = 65_535
 _QUEUE_OCTETS = 1_048_576
+_SO_MEMINFO = 55  # Linux: the first two of its counters are octets in the receive queue and their limit
 _RECEIVE_BUFFER = 4_194_304
 
 
@@ -58,6 +60,15 @@ class UdpSocket:
             self._enqueue(data, remote)
             if self._queue:
                 self._loop.add_writer(self._sock, self._writable)
+
+    def waiting(self) -> tuple[int, int]:
+        """Octets that wait in the kernel to be received, by its own count, and how many may; (0, 1) when unknown."""
+        try:
+            meters = self._sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 8)
+        except OSError:
+            return 0, 1
+        octets, size = struct.unpack("II", meters)
+        return octets, size
 
     def close(self) -> None:
         if self.closed:

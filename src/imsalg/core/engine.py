@@ -122,6 +122,15 @@ class Engine:
             "held": len(ctx.holds),
         }
 
+    def serves(self, branch: str, sent_by: str, method: str) -> bool:
+        """True for a repetition of a request that is being served, for :mod:`imsalg.core.admission`."""
+        return self._layer.serves(branch, sent_by, method)
+
+    @property
+    def crowded(self) -> bool:
+        """True when there is hardly room for more transactions."""
+        return self._layer.crowded
+
     # --- Machine ---
 
     def handle(self, event: Event, now: float) -> list[Command]:

@@ -18,6 +18,7 @@ from imsalg.settings import Settings
 from imsalg.shell.agw_link import GatewayDoor
 from imsalg.shell.measures import measures
 from imsalg.shell.names import NameDoor
+from imsalg.shell.pressure import Pressure, stand_guard
 from imsalg.shell.show import Inspector, handlers
 from imsalg.shell.sip_transport import SipDoor
 from imsalg.shell.store import MemoryStore, Store
@@ -62,6 +63,7 @@ class Daemon:
         self._metrics: MetricsServer | None = None
         self._admin: AdminServer | None = None
         self._trimmer: Trimmer | None = None
+        self._pressure: Pressure | None = None
         self._certificates: dict[str, float] = {}
         self.engine: Engine | None = None
         self.listeners: list[Listener] = []
@@ -99,6 +101,7 @@ class Daemon:
         driver = self._driver = Driver(self.engine, self._execute)
         self._post = self._driver.post
         self._trimmer = Trimmer(lambda: len(media.calls))
+        self._pressure = stand_guard(self._settings, self.engine, self._sip)
         for event in self._early:
             self._post(event)
         if self._settings.metrics.listen:
@@ -135,6 +138,8 @@ class Daemon:
             await self._metrics.close()
         if self._admin is not None:
             await self._admin.close()
+        if self._pressure is not None:
+            self._pressure.close()
         if self._trimmer is not None:
             self._trimmer.close()
         self._tracer.close()

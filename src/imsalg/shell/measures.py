@@ -106,6 +106,7 @@ def _sip(metrics: Metrics, engine: Engine, sip: SipDoor, tally: Tally) -> None:
         lambda: {(protocol,): count for protocol, count in tally.bad.items()},
     )
     metrics.counter_of("requests_refused", "SIP requests that were refused here.", lambda: stats.refused)
+    _overload(metrics, sip)
     metrics.counter_of("messages_dropped", "SIP messages that belonged to nothing.", lambda: stats.dropped)
     metrics.gauge_of("active_transactions", "Requests sent on that have no end yet.", lambda: len(ctx.by_client))
     metrics.gauge_of("held_messages", "SIP messages that wait for a media gateway.", lambda: len(ctx.holds))
@@ -123,6 +124,22 @@ def _sip(metrics: Metrics, engine: Engine, sip: SipDoor, tally: Tally) -> None:
         ("outcome",),
         lambda: {(name,): sockets.stats()[f"datagrams_{name}"] for name in ("in", "out", "dropped")},
     )
+
+
+def _overload(metrics: Metrics, sip: SipDoor) -> None:
+    if (admission := sip.admission) is None:
+        return
+    counts = admission.counts
+    metrics.gauge_of(
+        "overload_state", "1 while new work is refused because the node is behind.", lambda: int(admission.overloaded)
+    )
+    metrics.counters_of(
+        "requests_shed",
+        "SIP requests that were refused or dropped unparsed, by reason.",
+        ("reason",),
+        lambda: {("overload",): counts.overload, ("source-rate",): counts.source_rate},
+    )
+    metrics.gauge_of("limited_sources", "Source addresses whose rate is being counted.", lambda: admission.sources)
 
 
 _ATTEMPTS = {"accepted": "accepted", "refused": "refused", "handshake-failed": "failed_handshakes"}

@@ -4,8 +4,10 @@ Everything that cannot be parsed stops here and goes in as :class:`BadMessageIn`
 answered. Keep-alives never reach the engine (RFC 5626 3.5.1, 4.4.1).
 """
 
+import asyncio
 from collections.abc import Callable
 
+from imsalg.core.admission import Admission
 from imsalg.core.events import BadMessageIn, Event, FlowClosed, Received, SendFailed
 from imsalg.settings import Settings
 from imskit.transports import SipTransports
@@ -23,9 +25,11 @@ class SipDoor:
 
     def __init__(self, settings: Settings, post: Callable[[Event], None]) -> None:
         self._post = post
+        self._time = asyncio.get_running_loop().time
         limits = settings.limits
         self._limits = Limits(message=limits.message, header_bytes=limits.header_bytes, headers=limits.headers)
         self.keepalives = 0
+        self.admission: Admission | None = None
         self.transports = SipTransports(
             lambda: StreamFramer(self._limits),
             on_datagram=self._datagram,
@@ -53,6 +57,10 @@ class SipDoor:
         self._message(flow, frame)
 
     def _message(self, flow: Flow, data: bytes) -> None:
+        if self.admission is not None and (verdict := self.admission.check(data, flow, self._time())) is not None:
+            if verdict:
+                self.transports.send(*verdict)
+            return
         try:
             message = parse(data, self._limits)
         except BadMessage as error:

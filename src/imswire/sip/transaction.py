@@ -128,6 +128,15 @@ class TransactionLayer:
             self._step(txn, Event.TRANSPORT_ERROR, None, now, out)
         return out
 
+    def serves(self, branch: str, sent_by: str, method: str) -> bool:
+        """True while a request of that top Via and method is being served (or its last response repeated)."""
+        return ServerKey(branch, sent_by, method) in self._servers
+
+    @property
+    def crowded(self) -> bool:
+        """True when fifteen sixteenths of the transactions that there may be live."""
+        return (len(self._clients) + len(self._servers)) * 16 >= self._limits.transactions * 15
+
     # --- from the transaction user ---
 
     def respond(self, key: ServerKey, response: Response, now: float) -> list[Output]:

@@ -1,0 +1,135 @@
+"""What is let in when more comes than can be served: decided from the octets, before anything is parsed.
+
+Two rules (RFC 5390, RFC 6357): a source address on the access side may ask only so much, whatever the load; and while
+the node is behind, new work (INVITE, REGISTER and whatever else begins something) is refused so that what has begun
+gets through. Responses are never refused, nor are emergency calls for overload.
+
+The rate is kept as one number for each source, the time until which its allowance is spent (the generic cell rate
+algorithm): a request that is let in costs one look into a dictionary.
+"""
+
+from collections.abc import Callable, Collection
+
+from imsalg.overload_settings import OverloadSettings
+from imswire.sip.flow import Flow
+from imswire.sip.glance import Glance, glance, is_ack_of_refusal, refusal
+
+type Answering = tuple[bytes, Flow]
+
+ADMIT = None
+"""Go on with the message."""
+
+
+class Counts:
+    """Requests that were not let in, since the start."""
+
+    __slots__ = ("acks", "answered", "overload", "silent", "source_rate")
+
+    def __init__(self) -> None:
+        self.source_rate = 0
+        self.overload = 0
+        self.answered = 0
+        self.silent = 0
+        self.acks = 0
+
+
+class Admission:
+    """See the module's text.
+
+    ``metered`` names the realms whose sources are limited. ``known`` says whether a request of that branch, sent-by
+    and method repeats one that is being served: such a one is no new work. ``retry_after`` (seconds) is what is asked
+    of those that are refused; they are told between that and twice as much, so that they do not come back together.
+    """
+
+    def __init__(
+        self,
+        settings: OverloadSettings,
+        metered: Collection[str],
+        known: Callable[[str, str, str], bool],
+        retry_after: int,
+    ) -> None:
+        self._settings = settings
+        self._metered = frozenset(metered) if settings.source_rate else frozenset()
+        self._known = known
+        self._retry_after = retry_after
+        self._step = 1.0 / settings.source_rate if settings.source_rate else 0.0
+        # Half a step less than the burst: as many messages as it says, whatever the last digits do.
+        self._allowance = (settings.source_burst - 0.5) * self._step
+        self._twice = (2 * settings.source_burst - 0.5) * self._step
+        self._spent: dict[str, float] = {}
+        self._refused = 0
+        self.shedding = False
+        self.overloaded = False  # shedding now, or did so shortly before: for the metrics
+        self.counts = Counts()
+
+    @property
+    def sources(self) -> int:
+        """Source addresses in the table."""
+        return len(self._spent)
+
+    def check(self, data: bytes, flow: Flow, now: float) -> Answering | bytes | None:
+        """What becomes of one message: :data:`ADMIT`, the octets of an answer with their flow, or b"" (silence)."""
+        if data[:4] == b"SIP/":
+            return ADMIT
+        if flow.realm in self._metered:
+            source = flow.remote[0]
+            spent = self._spent.get(source, 0.0)
+            if spent > now + self._allowance:
+                return self._beyond_rate(data, flow, source, spent, now)
+            self._spend(source, spent, now)
+        return self._triage(data, flow) if self.shedding else ADMIT
+
+    def _spend(self, source: str, spent: float, now: float) -> None:
+        table = self._spent
+        table[source] = (spent if spent > now else now) + self._step
+        if len(table) > self._settings.sources:
+            self._make_room(now)
+
+    def _make_room(self, now: float) -> None:
+        """Forget the sources that owe nothing; when most do, as under forged addresses, forget them all."""
+        kept = {source: spent for source, spent in self._spent.items() if spent > now}
+        self._spent = kept if len(kept) * 2 <= self._settings.sources else {}
+
+    def _beyond_rate(self, data: bytes, flow: Flow, source: str, spent: float, now: float) -> Answering | bytes | None:
+        seen = glance(data)
+        if seen.emergency:
+            # An allowance of its own: neither can a flood shut out emergency calls of its neighbours behind one NAT,
+            # nor does the word "sos" lift the limit.
+            source = "sos " + source
+            spent = self._spent.get(source, 0.0)
+            if spent <= now + self._allowance:
+                self._spend(source, spent, now)
+                return ADMIT
+        elif not seen.new and spent <= now + self._twice:
+            self._spend(source, spent, now)
+            return ADMIT
+        self.counts.source_rate += 1
+        if is_ack_of_refusal(data):
+            self.counts.acks += 1
+            return b""
+        if self._known(*seen.key, seen.method.decode("latin-1")):
+            self.counts.silent += 1
+            return b""  # a repetition: its answer is under way
+        return self._refuse(seen, flow)
+
+    def _triage(self, data: bytes, flow: Flow) -> Answering | bytes | None:
+        if is_ack_of_refusal(data):
+            self.counts.acks += 1
+            return b""
+        seen = glance(data)
+        if not seen.new or seen.emergency or self._known(*seen.key, seen.method.decode("latin-1")):
+            return ADMIT
+        self.counts.overload += 1
+        return self._refuse(seen, flow)
+
+    def _refuse(self, seen: Glance, flow: Flow) -> Answering | bytes:
+        made = None
+        if self._settings.answer == "503":
+            self._refused += 1
+            wait = self._retry_after + self._refused % (self._retry_after + 1)
+            made = refusal(seen, flow, b"503 Service Unavailable", b"Retry-After: %d\r\n" % wait)
+        if made is None:
+            self.counts.silent += 1
+            return b""
+        self.counts.answered += 1
+        return made
