@@ -1,7 +1,8 @@
 """Measure the relay and the SIP path against their peers with the yardsticks, in one run each.
 
-``make bench`` runs all; ``make bench ARGS="relay"``, ``"sip"`` or ``"aware"`` one of them, ``--quick`` shortens the
-rounds. ``aware`` compares the two modes of the AGW with each other and needs nothing else.
+``make bench`` runs all; ``make bench ARGS="relay"``, ``"sip"``, ``"aware"`` or ``"overload"`` one of them, ``--quick``
+shortens the rounds. ``aware`` compares the two modes of the AGW with each other and needs nothing else; ``overload``
+offers the P-CSCF twice what it can serve and needs sipp.
 The yardsticks and the peers (nginx, stunnel4, haproxy, kamailio, rtpengine, sipp) are not part of the project; what is
 missing is named and the part that needs it is left out.
 """
@@ -61,13 +62,21 @@ def aware(quick: bool) -> int:
     return subprocess.run(command, check=False).returncode
 
 
+def overload(quick: bool) -> int:
+    """What becomes of throughput and memory at twice the load that can be served."""
+    command = [sys.executable, str(HERE / "overload.py"), *(["--quick"] if quick else [])]
+    return subprocess.run(command, check=False).returncode
+
+
 def main() -> int:
     """Run what was asked for; the exit status is the worst of the parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=["relay", "sip", "aware"], help="what to measure (default: all)")
+    parser.add_argument(
+        "what", nargs="*", choices=["relay", "sip", "aware", "overload"], help="what to measure (default: all)"
+    )
     parser.add_argument("--quick", action="store_true", help="one short round, for a first look")
     arguments = parser.parse_args()
-    parts = {"relay": relay, "sip": sip, "aware": aware}
+    parts = {"relay": relay, "sip": sip, "aware": aware, "overload": overload}
     return max(parts[name](arguments.quick) for name in arguments.what or parts)
 
 

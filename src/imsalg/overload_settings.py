@@ -23,7 +23,7 @@ class OverloadSettings:
     sources: Positive = 50_000
     answer: Literal["503", "silence"] = "503"
     lag: Seconds = 0.3
-    queue: int = 524_288
+    queue: int = 1_048_576
 
     def __post_init__(self) -> None:
         if self.source_rate < 0:

@@ -67,7 +67,8 @@ class Pressure:
             self._last_shed = now
             if not admission.overloaded:
                 admission.overloaded, self._refused_before = True, admission.counts.overload
-                log.warning("overload: new work is refused", lateness=round(lateness, 3))
+                queued = max((octets for octets, _ in self._waiting()), default=0)
+                log.warning("overload: new work is refused", lateness=round(lateness, 3), queued=queued)
         elif admission.overloaded and self._last_shed is not None and now - self._last_shed > CALM:
             admission.overloaded = False
             log.warning("overload is over", refused=admission.counts.overload - self._refused_before)

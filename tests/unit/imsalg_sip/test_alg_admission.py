@@ -162,10 +162,10 @@ async def watch() -> None:
     assert not one.look(0.5), "one long step is no overload"
     assert one.look(0.5)
     assert not one.look(0.0)
-    assert not one.look(octets=524_288)
-    assert one.look(octets=524_289)
-    assert one.look(octets=131_073), "down to a quarter"
-    assert not one.look(octets=131_072)
+    assert not one.look(octets=1_048_576)
+    assert one.look(octets=1_048_577)
+    assert one.look(octets=262_145), "down to a quarter"
+    assert not one.look(octets=262_144)
     assert one.admission.overloaded
     one.now += CALM
     one.look()
