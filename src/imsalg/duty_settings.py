@@ -1,10 +1,11 @@
 """Settings of the P-CSCF's duties at the edge of the trust domain (TS 24.229 5.2): identities, charging,
-security of signalling."""
+security of signalling, and the subscription to registration state."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from imsalg.media_settings import MediaRealm
+from imskit.settings import Range, Seconds
 
 
 def _one_line(name: str, value: str) -> None:
@@ -50,3 +51,19 @@ class ChargingSettings:
     def __post_init__(self) -> None:
         if not all(c.isalnum() or c in ".-_" for c in self.ioi):
             raise ValueError(f"'ioi' is {self.ioi!r}, expected a name of letters, digits, '.', '-' and '_'")
+
+
+@dataclass(frozen=True)
+class RegEventSettings:
+    """``[reg_event]``: subscription to the registration state of registered users (RFC 3680, TS 24.229 5.2.3).
+
+    ``subscribe``: ``offered`` does so where the 200 to REGISTER says ``Allow-Events: reg``, ``always`` for every user
+    (what TS 24.229 asks for), ``off`` never. ``expires`` is asked for in seconds, and refreshed ten minutes before its
+    end, a short one when half of it has passed. A core that does not know the event is not asked again for
+    ``retry_after``. ``route``: the SUBSCRIBE goes to ``next_hop``, or along the user's Service-Route.
+    """
+
+    subscribe: Literal["offered", "always", "off"] = "offered"
+    expires: Annotated[int, Range(60, 2**31)] = 600_000
+    retry_after: Seconds = 3600.0
+    route: Literal["next-hop", "service-route"] = "next-hop"

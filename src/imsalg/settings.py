@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import Literal
 
 from imsalg.dns_settings import DnsSettings
-from imsalg.duty_settings import ChargingSettings, DutyRealm
+from imsalg.duty_settings import ChargingSettings, DutyRealm, RegEventSettings
 from imsalg.media_settings import FailureSettings, GatewayTimers, MediaLimits, MediaPolicy, MediaRealm, MediaSettings
 from imsalg.overload_settings import OverloadSettings
 from imskit.common_settings import AdminSettings, LogSettings, MetricsSettings, StreamSettings, TraceSettings
@@ -173,6 +173,7 @@ class Settings:
     gateway_timers: GatewayTimers = field(default_factory=GatewayTimers)
     failures: FailureSettings = field(default_factory=FailureSettings)
     charging: ChargingSettings = field(default_factory=ChargingSettings)
+    reg_event: RegEventSettings = field(default_factory=RegEventSettings)
     timers: TimerSettings = field(default_factory=TimerSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     dns: DnsSettings = field(default_factory=DnsSettings)

@@ -2,7 +2,7 @@
 
 import typer
 
-from imslab.commands.core import core
+from imslab.commands.core import core, deregister
 from imslab.commands.ladder import ladder
 from imslab.commands.ue import ue
 from imslab.commands.up import up
@@ -28,6 +28,7 @@ app.command(
     "[bold]imslab ue --user alice --password alice-secret --call sip:bob@lab.example --text hi --file photo.jpg[/bold]"
 )(ue)
 app.command(epilog="Example:  [bold]imslab core --config configs/lab/core.toml[/bold]")(core)
+app.command(epilog="Example:  [bold]imslab deregister alice --socket /tmp/core.sock[/bold]")(deregister)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from imskit.admin import Query, ask
 from imskit.settings import load
 from imskit.tls import Identity
 from imslab.core.settings import CoreSettings
@@ -164,6 +165,16 @@ class Lab:
         raise LabError(f"the core has no {transport} listener")
 
     @property
+    def core_socket(self) -> Path:
+        """The core's admin socket, for ``imslab deregister``."""
+        return self.directory / "core.sock"
+
+    async def deregister(self, user: str) -> list[str]:
+        """The network ends the registration of a user; the contacts that it had."""
+        answer = await asyncio.to_thread(ask, self.core_socket, Query("deregister", user), program="the lab core")
+        return list(answer["contacts"])
+
+    @property
     def domain(self) -> str:
         """The home domain."""
         return load(self._core_settings(), CoreSettings).domain
@@ -236,7 +247,7 @@ class Lab:
             raise LabError(f"{path}: {error}") from None
 
     def _core_settings(self) -> dict[str, Any]:
-        settings = merge(self._read("core"), self._core)
+        settings = merge(self._read("core"), {"admin": str(self.core_socket), **self._core})
         known = self.processes.get("core")
         ports = {entry["transport"]: entry["port"] for entry in known.ready.get("sip", [])} if known is not None else {}
         if not self._fixed:

@@ -62,7 +62,13 @@ class Cancel(Struct, frozen=True):
     key: tx.ClientKey
 
 
-Event = Received | Closed | SendRequest | SendAck | Answer | Cancel
+class Deregister(Struct, frozen=True):
+    """The network ends the registration of a user (the core alone)."""
+
+    user: str
+
+
+Event = Received | Closed | SendRequest | SendAck | Answer | Cancel | Deregister
 
 
 # --- commands ---

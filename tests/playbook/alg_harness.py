@@ -78,6 +78,7 @@ class Book:
         self.media = media or MediaHalf(self.settings.media())
         self.engine = Engine(self.settings, listeners, self.media, SeededIds("p"), KEY, tracing=True)
         self.sent: list[tuple[Request | Response, Flow]] = []
+        self.every: list[Request | Response] = []
         self.other: list[Command] = []
         self.logs: list[Log] = []
         self.traces: list[Trace] = []
@@ -106,6 +107,7 @@ class Book:
             if isinstance(command, Send):
                 # What goes on the wire, so that a later change of the object cannot be seen.
                 self.sent.append((parse(command.message.to_bytes()), command.flow))
+                self.every.append(self.sent[-1][0])
             elif isinstance(command, Log):
                 self.logs.append(command)
             elif isinstance(command, Trace):

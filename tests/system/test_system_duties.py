@@ -1,9 +1,11 @@
-"""The P-CSCF's duties with real processes: the security agreement for signalling."""
+"""The P-CSCF's duties with real processes: security of signalling, registrations that the network ends."""
 
+import asyncio
+import subprocess
 from collections.abc import Iterator
 
 import pytest
-from tests.system.labs import BOB, Labs, establish
+from tests.system.labs import BOB, Labs, command, establish, log_of, plain_environment, register
 
 from imslab.lab import Lab
 from imslab.ue.account import UeOptions
@@ -47,3 +49,41 @@ def test_where_tls_is_required_a_ue_agrees_to_it_and_calls(labs: Labs) -> None:
             assert tampered.value.status == 494
 
     labs(sip_tls=True, imsalg={"realm": {"access": {"signalling": "tls-required"}}}).run(scenario)
+
+
+def test_the_network_ends_a_registration_and_its_calls(labs: Labs) -> None:
+    async def scenario(lab: Lab) -> None:
+        alice, bob = await register(lab)
+        talk = await establish(alice, bob)
+        await talk.texts()
+        told = await asyncio.to_thread(
+            subprocess.run,
+            command("imslab", "deregister", "alice", "--socket", str(lab.core_socket)),
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+            env=plain_environment(),
+        )
+        assert told.stdout.strip() == "alice: 1 contact(s) de-registered"
+        for call in talk.ends:
+            await call.wait_end()
+        with pytest.raises(SipFailure) as refused:
+            await alice.call(BOB)
+        assert refused.value.status == 403
+        assert "de-registered by the network" in log_of(lab, "imsalg")
+
+        await alice.register(renew=False)  # and everything begins anew
+        again = await establish(alice, bob)
+        await again.hang_up()
+        assert await lab.deregister("alice")
+
+    labs().run(scenario)
+
+
+def test_a_core_that_does_not_tell_of_registration_state_is_no_obstacle(labs: Labs) -> None:
+    async def scenario(lab: Lab) -> None:
+        talk = await establish(*await register(lab))
+        await talk.hang_up()
+
+    labs(core={"reg_event": False}, imsalg={"reg_event": {"subscribe": "always"}}).run(scenario)

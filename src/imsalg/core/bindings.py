@@ -49,6 +49,7 @@ class Binding:
         "aor",
         "associated",
         "contact",
+        "emergency",
         "expires_at",
         "flow",
         "key",
@@ -72,6 +73,7 @@ class Binding:
         agreed: frozenset[str] = frozenset(),
         core_realm: str = "core",
         secured: bool = False,
+        emergency: bool = False,
     ) -> None:
         self.aor = aor
         self.contact = contact
@@ -83,6 +85,7 @@ class Binding:
         self.associated = associated or (f"<{aor}>",)
         self.agreed = agreed
         self.secured = secured  # the UE agreed to secure its signalling (RFC 3329)
+        self.emergency = emergency  # registered for emergency calls alone (TS 24.229 5.2.10)
         self.user = user_of(aor)
         self.profile = AccessProfile(flow.realm, core_realm, agreed, self.user)
         self._identities = {identity_key(NameAddr.parse(value).uri): value for value in self.associated}
@@ -91,6 +94,15 @@ class Binding:
     def default_identity(self) -> str:
         """The first value of P-Associated-URI (TS 24.229 5.2.6.3.2A)."""
         return self.associated[0]
+
+    def forget_identity(self, uri: str) -> bool:
+        """The network no longer has ``uri`` registered; the last identity stays. True when there was another one."""
+        key = identity_key(uri)
+        if key not in self._identities or len(self.associated) < 2:
+            return False
+        gone = self._identities.pop(key)
+        self.associated = tuple(value for value in self.associated if value != gone)
+        return True
 
     def identity(self, uri: str) -> str | None:
         """The registered value equal to ``uri``, or None: what a UE asks for in P-Preferred-Identity."""
@@ -147,6 +159,12 @@ class Registrar:
         if len(self._heap) > 2 * len(self._by_key) + 64:  # entries of replaced bindings must not pile up
             self._heap = [entry for entry in self._heap if self._by_key.get(entry[2].key) is entry[2]]
             heapq.heapify(self._heap)
+
+    def shorten(self, binding: Binding, expires_at: float) -> None:
+        """Let a binding end at ``expires_at`` if that is sooner."""
+        if self._by_key.get(binding.key) is binding and expires_at < binding.expires_at:
+            binding.expires_at = expires_at
+            heapq.heappush(self._heap, (expires_at, next(self._order), binding))
 
     def remove(self, binding: Binding) -> None:
         """Forget a binding (de-registration, expiry)."""

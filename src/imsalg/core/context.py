@@ -11,7 +11,7 @@ from typing import Protocol
 
 from imsalg.core.agreement import Agreement
 from imsalg.core.asserting import Asserting
-from imsalg.core.bindings import Registrar
+from imsalg.core.bindings import Binding, Registrar
 from imsalg.core.deadlines import Deadlines
 from imsalg.core.events import Command
 from imsalg.core.hops import Hops
@@ -71,6 +71,7 @@ class Stats:
         "calls",
         "dropped",
         "forwarded",
+        "network_deregistrations",
         "outcomes",
         "refused",
         "registrations",
@@ -87,6 +88,7 @@ class Stats:
         self.calls = 0
         self.released = 0
         self.registrations = 0
+        self.network_deregistrations = 0
         self.bugs = 0
         self.outcomes = dict.fromkeys(OUTCOMES, 0)
 
@@ -129,6 +131,7 @@ class Context:
         self.pending: deque[Internal] = deque()
         self.calls: dict[str, Call] = {}
         self.by_token: dict[str, tuple[Call, Side]] = {}
+        self.by_binding: dict[tuple[str, str], dict[str, Call]] = {}
         self.by_client: dict[ClientKey, Forward] = {}
         self.by_server: dict[ServerKey, Forward] = {}
         self.holds: dict[int, Forward] = {}
@@ -311,7 +314,13 @@ class Context:
         self.calls[call.key] = call
         for side, token in call.tokens.items():
             self.by_token[token] = (call, side)
+        if call.binding is not None:
+            self.by_binding.setdefault(call.binding, {})[call.key] = call
         self.stats.calls += 1
+
+    def calls_of(self, binding: Binding) -> list[Call]:
+        """The calls of a registered contact."""
+        return list(self.by_binding.get(binding.key, {}).values())
 
     def media_over(self, call: Call) -> None:
         """Tell the media half, once, that the call is over."""
@@ -333,3 +342,7 @@ class Context:
             self.stats.outcomes[call.outcome or known] += 1
             for token in call.tokens.values():
                 self.by_token.pop(token, None)
+            if call.binding is not None and (others := self.by_binding.get(call.binding)) is not None:
+                others.pop(call.key, None)
+                if not others:
+                    del self.by_binding[call.binding]

@@ -34,6 +34,7 @@ from imsalg.core.media_events import (
     Refuse,
 )
 from imsalg.core.offers import Offers
+from imsalg.core.reg_event import RegEvents
 from imsalg.core.registration import Registration
 from imsalg.core.release import Release
 from imsalg.core.requests import Requests
@@ -93,8 +94,9 @@ class Engine:
         self._offers = Offers(self._ctx, self._release)
         self._guard = Guard(self._ctx, self._release)
         self._requests = Requests(self._ctx, self._release, self._offers, self._guard)
+        self._reg_events = RegEvents(self._ctx, self._release)
         self._responses = Responses(self._ctx, self._release, self._offers, self._guard)
-        self._registration = Registration(self._ctx, self._responses.targets)
+        self._registration = Registration(self._ctx, self._responses.targets, self._reg_events)
         self._drain_by: float | None = None
         self._drained = False
         self._seen: Call | None = None  # the call that an event is of, for the trace
@@ -110,6 +112,11 @@ class Engine:
     def context(self) -> Context:
         """The working memory, for :mod:`imsalg.core.snapshot`: to be read only."""
         return self._ctx
+
+    @property
+    def reg_events(self) -> RegEvents:
+        """The subscriptions to registration state, to be read only."""
+        return self._reg_events
 
     @property
     def gauges(self) -> dict[str, int]:
@@ -160,6 +167,7 @@ class Engine:
             ctx.media_commands(self._media.expire(now))
             self._run()
         self._registration.expire(now)
+        self._reg_events.expire(now)
         while ctx.linger and (first := next(iter(ctx.linger.items())))[1] <= now:
             ctx.drop_forward(first[0])
         while ctx.ending and (last := next(iter(ctx.ending.items())))[1] <= now:
@@ -181,6 +189,7 @@ class Engine:
         others = (
             self._media.next_timer(),
             ctx.registrar.next_timer(),
+            self._reg_events.next_timer(),
             ctx.deadlines.next_timer(),
             ctx.hops.tries.next_timer(),
             self._drain_by,
@@ -332,6 +341,8 @@ class Engine:
         try:
             if request.method == "REGISTER":
                 self._registration.arrived(key, request, flow)
+            elif request.method == "NOTIFY" and self._reg_events.owns(request, ctx.sides[flow.realm]):
+                self._reg_events.notified(key, request)
             else:
                 self._requests.arrived(key, request, flow)
         except Answer as answer:
@@ -361,6 +372,8 @@ class Engine:
         try:
             if forward.purpose is Purpose.REGISTER:
                 self._registration.answered(forward, response)
+            elif forward.purpose is Purpose.SUBSCRIBE:
+                self._reg_events.answered(forward, response)
             else:
                 self._responses.arrived(forward, response)
         except ProtocolError as error:
@@ -399,7 +412,9 @@ class Engine:
         forward = self._ctx.by_client.get(item.key)
         if forward is None:
             return
-        if isinstance(item, ClientTimeout):
+        if forward.purpose is Purpose.SUBSCRIBE:
+            self._reg_events.failed(forward)
+        elif isinstance(item, ClientTimeout):
             self._responses.timeout(forward)
         else:
             self._responses.failed(forward)

@@ -8,6 +8,7 @@ from imsalg.core.bindings import Binding, contact_key, identity_key, user_of
 from imsalg.core.context import Context
 from imsalg.core.header_policy import Direction
 from imsalg.core.media_events import Side
+from imsalg.core.reg_event import RegEvents
 from imsalg.core.requests import forwardable
 from imsalg.core.sip_call import Answer, Forward, Purpose, flow_of
 from imsalg.core.targets import Targets
@@ -26,9 +27,10 @@ DEFAULT_EXPIRES = 3600
 class Registration:
     """The procedure; bindings live in ``ctx.registrar``."""
 
-    def __init__(self, ctx: Context, targets: Targets) -> None:
+    def __init__(self, ctx: Context, targets: Targets, reg_events: RegEvents) -> None:
         self._ctx = ctx
         self._targets = targets
+        self._reg_events = reg_events
 
     def arrived(self, key: ServerKey, request: Request, flow: Flow) -> None:
         """Send a REGISTER of a UE on to the core; raises Answer or ProtocolError where it is refused."""
@@ -168,15 +170,18 @@ class Registration:
                 expires=seconds,
                 agreed=sorted(agreed),
             )
+            self._reg_events.registered(binding, response)
 
     def _forget(self, binding: Binding, why: str) -> None:
         self._ctx.registrar.remove(binding)
         self._ctx.log("info", why, user=binding.user, contact=binding.contact)
+        self._reg_events.unbound(binding)
 
     def expire(self, now: float) -> None:
         """Forget the bindings whose time is over."""
         for binding in self._ctx.registrar.expire(now):
             self._ctx.log("info", "registration expired", user=binding.user, contact=binding.contact)
+            self._reg_events.unbound(binding)
 
     def flow_closed(self, flow: Flow) -> None:
         """The UE's connection is gone; its bindings cannot be reached until it registers again."""

@@ -295,7 +295,9 @@ class Requests:
         has_route = "route" in outgoing.headers
         core = ctx.cores[flow.realm]
         target = ctx.network.resolve(next_uri(outgoing), core) if has_route else ctx.network.next_hop(core)
-        self._begin(key, request, outgoing, flow, target, Side.ACCESS, profile, ue_flow=flow, identity=identity)
+        self._begin(
+            key, request, outgoing, flow, target, Side.ACCESS, profile, ue_flow=flow, identity=identity, of=binding
+        )
 
     def _sender(self, request: Request, flow: Flow) -> Binding | None:
         contact = request.headers.first_value("contact")
@@ -327,7 +329,7 @@ class Requests:
         ctx.who = binding.user
         header_policy.apply(Direction.REQUEST_TO_UE, outgoing, ctx.asserting.trust[binding.flow.realm])
         self._begin(
-            key, request, outgoing, flow, binding.flow, Side.CORE, binding.profile, ue_flow=binding.flow, called=binding
+            key, request, outgoing, flow, binding.flow, Side.CORE, binding.profile, ue_flow=binding.flow, of=binding
         )
 
     def _begin(
@@ -341,7 +343,7 @@ class Requests:
         profile: AccessProfile,
         *,
         ue_flow: Flow,
-        called: Binding | None = None,
+        of: Binding | None = None,
         identity: str | None = None,
     ) -> None:
         """Send on an initial request, with Record-Route on both faces where it makes a dialog (16.6 step 4)."""
@@ -370,10 +372,11 @@ class Requests:
             forward.charging = vector
         if tokens and forward.hop is not None:
             forward.stamp = ("Record-Route", tokens[other(side)])
-        if called is not None:
-            forward.identity = request.headers.first_value("p-called-party-id") or called.default_identity
-            forward.called = called
+        if of is not None and side is Side.CORE:
+            forward.identity = request.headers.first_value("p-called-party-id") or of.default_identity
+            forward.called = of
         if call is not None:
+            call.binding = of.key if of is not None else None
             ctx.add_call(call)
         ctx.register_forward(forward)
         self._offers.send(forward)

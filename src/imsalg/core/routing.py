@@ -60,6 +60,11 @@ class Face(Struct, frozen=True):
     tail: str
     """What follows the user part of a Record-Route value: ``@host:port;transport=tcp;lr>``."""
 
+    @property
+    def contact(self) -> str:
+        """A Contact value of this node itself."""
+        return f"<sip:{self.tail[1:].removesuffix(';lr>')}>"
+
     def record_route(self, token: str, params: str = "") -> str:
         """A Record-Route (or Path) value with ``token`` as user part and further URI parameters."""
         return f"<sip:{token}{self.tail}" if not params else f"<sip:{token}{self.tail[:-1]}{params}>"

@@ -121,6 +121,7 @@ class Call:
 
     __slots__ = (
         "ack_by",
+        "binding",
         "bye_waits",
         "call_id",
         "caller",
@@ -154,6 +155,7 @@ class Call:
         self.profile = profile
         self.tokens = tokens
         self.realms: dict[Side, str] = {Side.ACCESS: profile.access_realm, Side.CORE: profile.core_realm}
+        self.binding: tuple[str, str] | None = None  # the key of the served UE's binding
         self.charging = ""  # P-Charging-Vector of the dialog, as far as it stays the same
         self.flows: dict[Side, Flow] = {}
         self.legs: dict[str, Leg] = {}
@@ -189,6 +191,7 @@ class Purpose(Enum):
     PROXY = auto()
     REGISTER = auto()
     ACK = auto()  # the ACK of a 2xx, kept only while its answer waits for the media half
+    SUBSCRIBE = auto()  # made here, to learn of registration state
     OWN = auto()  # made here (BYE of a release); its answer ends with us
 
 

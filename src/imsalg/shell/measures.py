@@ -90,6 +90,11 @@ def _sip(metrics: Metrics, engine: Engine, sip: SipDoor, tally: Tally) -> None:
     stats, ctx, sockets = engine.stats, engine.context, sip.transports
     metrics.gauge_of("active_registrations", "Bindings held now.", lambda: len(ctx.registrar))
     metrics.counter_of("registrations", "REGISTER requests that succeeded.", lambda: stats.registrations)
+    metrics.counter_of(
+        "network_deregistrations",
+        "Bindings that the network ended (RFC 3680).",
+        lambda: stats.network_deregistrations,
+    )
     metrics.counters_of(
         "sip_requests", "SIP requests, repetitions included.", ("direction", "realm", "method"), lambda: tally.requests
     )

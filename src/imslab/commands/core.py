@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from imskit import logs
+from imskit.admin import AdminError, Query, ask
 from imskit.driver import run as run_loop
 from imskit.settings import SettingsError, load
 from imskit.shutdown import Shutdown
@@ -43,6 +44,26 @@ def core(
         typer.echo(f"imslab core cannot start: {error}", err=True)
         raise typer.Exit(1) from None
     raise typer.Exit(status)
+
+
+def deregister(
+    user: Annotated[str, typer.Argument(help="User part of the address of record.")],
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Settings file of the core; its admin socket is asked.")
+    ] = None,
+    socket: Annotated[Path | None, typer.Option(help="The core's admin socket, in place of the settings.")] = None,
+) -> None:
+    """Let the running core end the registration of a user: subscribers are told (RFC 3680)."""
+    try:
+        path = socket or (load(config, CoreSettings).admin if config is not None else "")
+        if not path:
+            typer.echo("no admin socket: name one with --socket, or 'admin' in the core's settings", err=True)
+            raise typer.Exit(2)
+        answer = ask(path, Query("deregister", user), program="imslab core")
+    except (SettingsError, AdminError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{answer['user']}: {len(answer['contacts'])} contact(s) de-registered")
 
 
 async def _serve(settings: CoreSettings, ready_fd: int | None) -> int:

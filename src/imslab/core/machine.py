@@ -3,13 +3,15 @@
 import ipaddress
 from collections.abc import Iterable, Sequence
 
-from imslab.core.registrar import Registrar
+from imslab.core.notifier import Notifier
+from imslab.core.registrar import Binding, Registrar
 from imslab.core.settings import CoreSettings
-from imslab.sipnode import Closed, Command, Event, Received, SendMessage, Tell
+from imslab.sipnode import Closed, Command, Deregister, Event, Received, SendMessage, Tell
 from imswire.base import ProtocolError
 from imswire.sip import transaction as tx
 from imswire.sip.flow import Flow, Transport
 from imswire.sip.message import Request, Response
+from imswire.sip.reginfo import ContactInfo
 from imswire.sip.transaction import ClientKey, IdSource, ServerKey, TransactionLayer
 from imswire.sip.uri import SipUri, bracketed
 from imswire.sip.values import NameAddr
@@ -39,6 +41,8 @@ class CoreMachine:
         self._settings = settings
         self._layer = TransactionLayer(ids)
         self.registrar = Registrar(settings, ids)
+        self._notifier = Notifier(settings.domain, ids)
+        self._notifies: dict[ClientKey, str] = {}
         self._addresses: dict[str, tuple[str, int]] = {}
         self._contexts: dict[ServerKey, _Context] = {}
         self._branches: dict[ClientKey, _Context] = {}
@@ -55,6 +59,9 @@ class CoreMachine:
                 return self._outputs(self._layer.receive(message, flow, now), now)
             case Closed(flow):
                 return self._outputs(self._layer.transport_failed(flow, now), now)
+            case Deregister(user):
+                gone = [_told(one, now, "deactivated") for one in self.registrar.remove(user, now)]
+                return self._notify(self._notifier.changed(user, gone, now), now) if gone else ()
         return ()
 
     def expire(self, now: float) -> Sequence[Command]:
@@ -111,7 +118,9 @@ class CoreMachine:
             commands += self._respond(key, request.reply(100), now)
         if onward.headers.first_value("route") is None and self._for_us(onward.uri):
             if request.method == "REGISTER":
-                return commands + self._respond(key, self.registrar.register(request, now), now)
+                return commands + self._register(key, request, now)
+            if self._settings.reg_event and self._notifier.wanted(request):
+                return commands + self._watch(key, request, now)
             targets = self._targets(onward, now)
             if not targets:
                 status = 480 if self.registrar.knows(SipUri.parse(onward.uri).user or "") else 404
@@ -121,6 +130,40 @@ class CoreMachine:
         else:
             targets = [onward]
         return commands + self._forward(key, request, targets, now)
+
+    def _register(self, key: ServerKey, request: Request, now: float) -> list[Command]:
+        """Answer a REGISTER, and tell the watchers what it changed."""
+        user = request.to.sip_uri.user or ""
+        before = {one.contact.uri: one for one in self.registrar.bindings(user, now)}
+        answer = self.registrar.register(request, now)
+        commands = self._respond(key, answer, now)
+        if answer.status != 200:
+            return commands
+        after = {one.contact.uri: one for one in self.registrar.bindings(user, now)}
+        told = [_told(one, now, "refreshed" if uri in before else "registered") for uri, one in after.items()]
+        told += [_told(one, now, "unregistered") for uri, one in before.items() if uri not in after]
+        return commands + self._notify(self._notifier.changed(user, told, now), now)
+
+    def _watch(self, key: ServerKey, request: Request, now: float) -> list[Command]:
+        user = self._notifier.user_of(request.call_id) or request.to.sip_uri.user or ""
+        if not self.registrar.knows(user):
+            return self._respond(key, request.reply(404), now)
+        contacts = [_told(one, now, "registered") for one in self.registrar.bindings(user, now)]
+        answer, notify = self._notifier.subscribe(request, contacts, f"<sip:{self._own_hostport('udp')}>", now)
+        commands = self._respond(key, answer, now)
+        return commands + self._notify([notify] if notify is not None else [], now)
+
+    def _notify(self, requests: Iterable[Request], now: float) -> list[Command]:
+        commands: list[Command] = []
+        for request in requests:
+            flow = self._next_hop(request)
+            if flow is None:
+                continue
+            host, port = flow.local
+            client, outputs = self._layer.request(request, flow, now, via_host=host, via_port=port)
+            self._notifies[client] = request.call_id
+            commands += self._outputs(outputs, now)
+        return commands
 
     def _targets(self, request: Request, now: float) -> list[Request]:
         """A copy per registered contact: Request-URI the contact, Route the Path it registered with (RFC 3327 5.3)."""
@@ -181,6 +224,11 @@ class CoreMachine:
         return commands
 
     def _response(self, client: ClientKey, response: Response, now: float) -> list[Command]:
+        watched = self._notifies.get(client)
+        if watched is not None and response.status >= 200:
+            del self._notifies[client]
+            if response.status == 481:
+                self._notifier.refused(watched)
         context = self._branches.get(client)
         if context is None or response.status == 100:
             return []
@@ -207,6 +255,7 @@ class CoreMachine:
         return commands + self._conclude(context, now)
 
     def _branch_failed(self, client: ClientKey, status: int, now: float) -> list[Command]:
+        self._notifies.pop(client, None)
         context = self._branches.pop(client, None)
         if context is None:
             return []
@@ -259,6 +308,13 @@ class CoreMachine:
         transport: Transport = "tcp" if uri.transport == "tcp" and "tcp" in self._addresses else "udp"
         local = self._addresses.get(transport) or next(iter(self._addresses.values()))
         return Flow(transport, REALM, local, (host, uri.port or 5060))
+
+
+def _told(binding: Binding, now: float, event: str) -> ContactInfo:
+    """A contact as watchers are told of it."""
+    active = event in ("registered", "refreshed")
+    left = max(0, round(binding.expires_at - now)) if active else None
+    return ContactInfo(binding.contact.uri, "active" if active else "terminated", event, binding.call_id, left)
 
 
 def best_response(finals: Sequence[Response]) -> Response:

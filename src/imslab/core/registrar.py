@@ -40,6 +40,12 @@ class Registrar:
         """The contacts of a user that have not expired, the newest first."""
         return [b for b in reversed(self._bindings.get(user, {}).values()) if b.expires_at > now]
 
+    def remove(self, user: str, now: float) -> list[Binding]:
+        """Forget all contacts of a user; those that were still there."""
+        gone = self.bindings(user, now)
+        self._bindings.pop(user, None)
+        return gone
+
     def knows(self, user: str) -> bool:
         """True for a user who may register."""
         return user in self._settings.users or not self._settings.authenticate
@@ -117,6 +123,8 @@ class Registrar:
                 answer.headers.add("Path", value)
         answer.headers.add("Service-Route", self.service_route)
         answer.headers.add("P-Associated-URI", f"<sip:{user}@{self._settings.domain}>")
+        if self._settings.reg_event:
+            answer.headers.add("Allow-Events", "reg")
         return answer
 
 

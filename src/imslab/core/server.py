@@ -1,9 +1,10 @@
 """The lab core with its sockets: in a process of its own (``imslab core``) or inside a test."""
 
+from imskit.admin import AdminError, AdminServer, Query
 from imskit.clock import SystemIds
 from imslab.core.machine import REALM, CoreMachine
 from imslab.core.settings import CoreSettings
-from imslab.sipnode import SipNode
+from imslab.sipnode import Deregister, SipNode
 
 
 class CoreServer:
@@ -14,6 +15,7 @@ class CoreServer:
         self.machine = CoreMachine(self.settings, SystemIds())
         self.addresses: dict[str, tuple[str, int]] = {}
         self._node: SipNode | None = None
+        self._admin: AdminServer | None = None
 
     async def __aenter__(self) -> "CoreServer":
         await self.start()
@@ -33,9 +35,23 @@ class CoreServer:
                 where = f"{listen.transport} {listen.host}:{listen.port}"
                 raise OSError(error.errno, f"{where}: {error.strerror or error}") from None
         self.machine.listening(self.addresses)
+        if self.settings.admin:
+            self._admin = AdminServer({"deregister": self._deregister})
+            await self._admin.start(self.settings.admin)
+
+    def _deregister(self, query: Query) -> dict[str, object]:
+        """The network ends the registration of the user ``query.id``."""
+        if self._node is None or not self.machine.registrar.knows(query.id):
+            raise AdminError(f"no user {query.id!r} here")
+        contacts = self.machine.registrar.bindings(query.id, self._node.driver.clock.now())
+        self._node.driver.post(Deregister(query.id))
+        return {"user": query.id, "contacts": [one.contact.uri for one in contacts]}
 
     async def close(self) -> None:
         """Close the sockets."""
+        if self._admin is not None:
+            await self._admin.close()
+            self._admin = None
         if self._node is not None:
             await self._node.close()
             self._node = None

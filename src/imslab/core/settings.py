@@ -18,7 +18,8 @@ class CoreSettings:
     """``users`` maps user parts to passwords; with ``authenticate`` off anybody may register under any name.
 
     ``algorithms`` are offered as digest challenges in that order. ``expires`` bounds what a registration may ask for,
-    in seconds.
+    in seconds. ``reg_event``: registration state is told to subscribers (RFC 3680). ``admin`` is the path of
+    a socket over which ``imslab deregister`` reaches the core; empty: there is none.
     """
 
     domain: str = "lab.example"
@@ -26,4 +27,6 @@ class CoreSettings:
     authenticate: bool = True
     algorithms: tuple[Literal["MD5", "SHA-256"], ...] = ("SHA-256", "MD5")
     expires: int = 3600
+    reg_event: bool = True
+    admin: str = ""
     listen: tuple[CoreListen, ...] = (CoreListen("udp"), CoreListen("tcp"))
