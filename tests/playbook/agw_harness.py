@@ -91,7 +91,7 @@ class Play:
             case orders.Listen() if not self.silent:
                 self.orders.append(command)
                 place = (command.address, command.port)
-                if command.port in self.busy or place in self.places.values():
+                if command.port in self.busy or (command.beside is None and place in self.places.values()):
                     return [orders.ListenFailed(command.leg, True, "in use")]
                 self.places[command.leg], self.filters[command.leg] = place, command.filter
                 return [orders.Listening(command.leg, command.port)]

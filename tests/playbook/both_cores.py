@@ -53,6 +53,8 @@ class World:
         self.link = 0
         self.verdicts: list[MediaCommand] = []
         self.others: list[MediaCommand] = []
+        self.untouched = False
+        """Nothing has passed between legs that were joined."""
         self.messages: list[bytes] = []
         self.listening: dict[int, tuple[str, int, orders.SynFilter]] = {}
         self.places: set[tuple[str, int]] = set()
@@ -131,8 +133,9 @@ class World:
                 data = write(message)
                 self.messages.append(data)
                 self.to_alg_event(FromGateway(self.link, self.parsed(data)))
-            case orders.Listen(leg, address, port, syn):
-                assert (address, port) not in self.places, "already listened on"
+            case orders.Listen(leg, address, port, syn, beside):
+                shared = beside is not None and self.listening[beside][:2] == (address, port)
+                assert shared is ((address, port) in self.places), "already listened on"
                 self.places.add((address, port))
                 self.listening[leg] = (address, port, syn)
                 self.to_agw(orders.Listening(leg, port))
@@ -152,9 +155,10 @@ class World:
                 place = self.listening.pop(leg)
                 if heir is not None:
                     self.listening[heir] = (*place[:2], orders.CLOSED)
-                else:
+                elif not any(other[:2] == place[:2] for other in self.listening.values()):
                     self.places.discard(place[:2])
-                self.to_agw(orders.Released(leg, 10, 20))
+                kept = command.keep and self.untouched and any(leg in pair for pair in self.relayed)
+                self.to_agw(orders.Released(leg, 10, 20, kept))
 
     @staticmethod
     def parsed(data: bytes) -> Message:
@@ -182,14 +186,14 @@ class World:
 
     def connect(self, address: str, port: int, source: tuple[str, int]) -> int | None:
         """A TCP SYN from ``source``; the leg that accepted it, or None when it stayed unanswered."""
-        for leg, (host, number, syn) in self.listening.items():
-            if (host, number) == (address, port):
-                if not syn.admits(*source):
-                    return None
-                self.listening[leg] = (host, number, orders.CLOSED)
+        here = {leg: syn for leg, (host, number, syn) in self.listening.items() if (host, number) == (address, port)}
+        assert here, f"nothing listens at {address}:{port}"
+        for leg, syn in here.items():
+            if syn.admits(*source):
+                self.listening[leg] = (address, port, orders.CLOSED)
                 self.to_agw(orders.Accepted(leg, *source))
                 return leg
-        raise AssertionError(f"nothing listens at {address}:{port}")
+        return None
 
     def only_dialled(self) -> int:
         (leg,) = self.dialled

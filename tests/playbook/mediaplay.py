@@ -271,10 +271,12 @@ class Play:
             if command.name == "Add":
                 request = iq.read_add(command)
                 self.ports += 1
-                name = request.fingerprint_hash
-                prints = (name, AGW_FP + AGW_FP[: HASH_SIZES[name] - 32]) if name else None
+                hash_ = request.fingerprint_hash
+                prints = (hash_, AGW_FP + AGW_FP[: HASH_SIZES[hash_] - 32]) if hash_ else None
                 address = AGW_IP if request.family == "IP4" else "2001:db8::1"
-                result = iq.AddResult(f"ip/{request.realm}/{context}", address, self.ports, prints)
+                name = f"ip/{request.realm}/{context}"
+                further = "" if action.context == CHOOSE_CONTEXT else f"/{self.ports}"
+                result = iq.AddResult(name + further, address, request.local_port or self.ports, prints)
                 self.added[result.termination] = request
                 replies.append(iq.add_reply(result, request))
             else:

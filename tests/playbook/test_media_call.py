@@ -363,27 +363,6 @@ def test_answer_repeated_while_the_gateway_is_configured_waits() -> None:
     assert not play.asked
 
 
-def test_second_early_leg_is_configured_when_it_is_confirmed() -> None:
-    play = Play()
-    play.offer(UE_OFFER)
-    play.answer_gateway()
-    play.answer(PEER_ACTIVE, leg="a", final=False)
-    play.answer_gateway()
-    other = sdp(*peer_line(9100, setup="passive", ip="203.0.113.21"), ip="203.0.113.21")
-    lines = proceed(play.answer(other, leg="b", final=False))
-    assert "m=message 20002 TCP/TLS/MSRP *" in lines
-    assert not play.asked
-    play.confirm("b")
-    (_, core), (_, access) = changes(play.take())
-    assert core.remote == iq.RemoteSpec("203.0.113.21", 9100)
-    assert (core.setup, access.setup, access.start_tls) == ("active", "passive", None)
-    assert (core.reconnect, access.reconnect) == (True, False)
-    assert play.take().actions[0].commands[1].signals is None
-    assert play.answer_gateway() == []
-    play.end()
-    assert play.names() == ["Subtract 1 ip/core/1", "Subtract 1 ip/access/1"]
-
-
 def test_second_leg_answers_in_its_200() -> None:
     play = Play()
     play.offer(UE_OFFER)

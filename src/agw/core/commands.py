@@ -238,8 +238,6 @@ class Runner:
             if command.termination.lower() in self._store.names:
                 raise H248Error(433, command.termination)
             raise H248Error(430, f"{command.termination}: terminations are chosen by the gateway")
-        if len(context.legs) >= 2:
-            raise H248Error(434, "2")
         leg = self._media.add(context, read_add(command), now)
         run.waiting = {leg.id: leg}
         run.finish = lambda: self._added(run, leg)

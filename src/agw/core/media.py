@@ -13,6 +13,7 @@ from msgspec.structs import replace as changed
 
 from agw.core import orders
 from agw.core.events import Command
+from agw.core.forks import sibling
 from agw.core.identities import IdentityBook
 from agw.core.model import Context, Leg, Store, Tcp, Tls
 from agw.core.orders import Report
@@ -63,11 +64,16 @@ class MediaControl:
         check_request(request, realm)
         for leg in context.legs:
             check_pair(leg.request, request)
+        beside = sibling(context, request)
         identity = self._identities.current(request.realm)
         wanted = request.fingerprint_hash
         if wanted is not None and wanted.lower() not in identity.fingerprints:
             raise H248Error(449, f"fingerprint hash cannot be {wanted[:40]}")
-        place = self._ports.take(request.realm, request.family, request.local_address, request.local_port, now)
+        place = (
+            beside.place
+            if beside is not None
+            else self._ports.take(request.realm, request.family, request.local_address, request.local_port, now)
+        )
         leg = self._store.new_leg(context, request, place, now)
         leg.identity, leg.fingerprints = identity.number, identity.fingerprints
         self._identities.take(leg.identity)
@@ -75,7 +81,7 @@ class MediaControl:
             self._emit(orders.MakeIdentity(leg.id))
         if leg.held:
             self._held.begin(leg.id, now)
-        self._listen(leg)
+        self._listen(leg, beside)
         return leg
 
     def modify(self, leg: Leg, change: StreamChange, now: float) -> None:
@@ -84,8 +90,10 @@ class MediaControl:
         check_request(request, self._realms.get(request.realm))
         if leg.other is not None:
             check_pair(leg.other.request, request)
-        before = leg.request
+        before, spare = leg.request, leg.spare
         leg.request = request
+        if spare and not leg.spare:
+            leg.context.rechosen = True
         if not leg.held:
             self._held.end(leg.id)
         if change.reconnect:
@@ -93,7 +101,7 @@ class MediaControl:
             return
         if leg.tcp is Tcp.UP and leg.incoming and not leg.context.relaying:
             self._recheck_source(leg)
-        elif leg.tcp is Tcp.WAITING and not leg.context.failed:
+        elif leg.tcp is Tcp.WAITING and (leg.spare or not leg.context.failed):
             self._set_filter(leg)
         new = request.remote.fingerprints if request.remote else ()
         old = before.remote.fingerprints if before.remote else ()
@@ -102,24 +110,45 @@ class MediaControl:
 
     def _reconnect(self, context: Context) -> None:
         """End the connections of a context in order; it is then as after its Adds, with what was signalled since."""
-        legs = [leg for leg in context.legs if not leg.releasing]
+        legs = [leg for leg in context.legs if not leg.releasing and not leg.spare]
         for leg in legs:
             self._emit(orders.Release(self._store.renew(leg), leg.id))
         context.relaying, context.relayed, context.failed = False, None, ""
         self._joining.end(context.id)
         for leg in legs:
-            self._record.trace(
-                leg, "tcp", what="closed", peer=address_text(leg.peer), text="a new connection was ordered"
-            )
-            leg.tcp = Tcp.WAITING
-            leg.forget_connection()
-            self._set_filter(leg)
+            self._begin_anew(leg, "a new connection was ordered")
+
+    def _begin_anew(self, leg: Leg, text: str) -> None:
+        self._record.trace(leg, "tcp", what="closed", peer=address_text(leg.peer), text=text)
+        leg.tcp = Tcp.WAITING
+        leg.forget_connection()
+        self._set_filter(leg)
+
+    def _rechoose(self, context: Context, now: float) -> None:
+        """Another termination is to be joined. Connections that can be used for it stay, others begin anew: one that
+        has carried octets of the former peer, one that is over, and one that the wrong end has made."""
+        pair = [leg for leg in context.legs if not leg.spare]
+        if len(pair) != 2 or any(leg.releasing for leg in context.legs):
+            return
+        context.rechosen = False
+        over = [leg for leg in pair if leg.tcp is Tcp.DOWN or (leg.tcp in (Tcp.UP, Tcp.DIALLING) and not leg.fits)]
+        for leg in over:
+            self._emit(orders.Release(self._store.renew(leg), leg.id))
+        context.relaying, context.relayed, context.failed = False, None, ""
+        self._joining.end(context.id)
+        for leg in pair:
+            if leg in over:
+                self._begin_anew(leg, "another answer was chosen")
+            elif leg.tcp is Tcp.WAITING:
+                self._set_filter(leg)
+        if any(leg.tcp is Tcp.UP for leg in pair):
+            self._joining.begin(context.id, now)
 
     def release(self, leg: Leg) -> None:
         """End a termination; its Released report follows."""
         if not leg.releasing:
             leg.releasing = True
-            self._emit(orders.Release(leg.id))
+            self._emit(orders.Release(leg.id, keep=len(leg.context.legs) > 2))
 
     def count(self, leg: Leg) -> None:
         """Ask for the counters of a termination; its Counted report follows."""
@@ -141,7 +170,8 @@ class MediaControl:
             context = self._store.contexts.get(number)
             if context is None or context.failed or context.relaying:
                 continue
-            late = next((leg for leg in context.legs if not leg.ready), None) or next(iter(context.legs), None)
+            pair = [leg for leg in context.legs if not leg.spare]
+            late = next((leg for leg in pair if not leg.ready), None) or next(iter(pair), None)
             if late is not None:
                 tls = late.tcp is Tcp.UP and late.tls is not Tls.OPEN
                 text = f"{'TLS' if tls else 'connection'} not up {self._joining.seconds:g} s after the first connection"
@@ -149,9 +179,10 @@ class MediaControl:
 
     # --- listening ---
 
-    def _listen(self, leg: Leg) -> None:
+    def _listen(self, leg: Leg, beside: Leg | None = None) -> None:
         leg.tried += 1
-        self._emit(orders.Listen(leg.id, leg.place.address, leg.place.port, leg.filter))
+        shared = beside.id if beside is not None else None
+        self._emit(orders.Listen(leg.id, leg.place.address, leg.place.port, leg.filter, shared))
 
     def _set_filter(self, leg: Leg) -> None:
         self._emit(orders.SetFilter(leg.id, leg.filter))
@@ -188,20 +219,32 @@ class MediaControl:
 
     def advance(self, context: Context, now: float) -> None:
         """Order whatever has become possible in a context."""
+        if context.rechosen:
+            self._rechoose(context, now)
         if context.failed:
             return
-        for leg in context.legs:
+        legs = context.legs
+        for leg in legs:
             if leg.tcp is Tcp.UP and leg.tls is Tls.NONE:
                 self._start_tls(leg)
-        if len(context.legs) != 2 or context.relaying:
+        if len(legs) > 2:
+            legs = self._chosen(context)
+        if len(legs) != 2 or context.relaying:
             return
-        a, b = context.legs
+        a, b = legs
         if a.releasing or b.releasing:
             return
         self._dial_if_due(a, b)
         self._dial_if_due(b, a)
         if a.ready and b.ready:
             self._join(*((b, a) if b.request.tls and not a.request.tls else (a, b)), now)
+
+    def _chosen(self, context: Context) -> list[Leg]:
+        """The terminations that are to be joined; the others are connected, so that each may become one of them."""
+        for leg in context.legs:
+            if leg.spare and not leg.releasing and (other := leg.other) is not None:
+                self._dial_if_due(leg, other)
+        return [leg for leg in context.legs if not leg.spare]
 
     def _join(self, first: Leg, second: Leg, now: float) -> None:
         rewrite = None
@@ -244,7 +287,7 @@ class MediaControl:
         if leg.tcp is not Tcp.WAITING or not leg.may_dial or leg.request.remote is None:
             return
         triggered = other.tcp is Tcp.UP and other.incoming
-        both_active = leg.request.setup == "active" and other.request.setup == "active"
+        both_active = leg.request.setup == "active" and other.request.setup == "active" and not leg.spare
         if not (triggered or both_active or leg.request.tcp_mode == "merge"):
             return
         leg.tcp = Tcp.DIALLING
@@ -309,7 +352,7 @@ class MediaControl:
             case orders.Released() | orders.Counted():
                 leg.received, leg.sent = leg.before[0] + report.received, leg.before[1] + report.sent
                 if isinstance(report, orders.Released):
-                    self._on_released(leg, now)
+                    self._on_released(leg, now, kept=report.kept)
         return leg
 
     def _on_connected(self, leg: Leg, now: float) -> None:
@@ -318,7 +361,8 @@ class MediaControl:
             return
         leg.tcp = Tcp.UP
         self._record.trace(leg, "tcp", what="connected", peer=address_text(leg.peer))
-        self._joining.begin(leg.context.id, now)
+        if not leg.spare:
+            self._joining.begin(leg.context.id, now)
         self.advance(leg.context, now)
 
     def _on_listening(self, leg: Leg, report: orders.Listening, now: float) -> None:
@@ -335,7 +379,7 @@ class MediaControl:
         """Another port, if that may help."""
         if leg.tcp is not Tcp.STARTING:
             return
-        self._ports.give_back(leg.place, now)
+        self._give_place_back(leg, now)
         place = leg.place
         leg.tcp = Tcp.DOWN
         if not report.in_use or leg.tried >= _TRIES or leg.request.local_port is not None:
@@ -349,12 +393,13 @@ class MediaControl:
 
     def _on_accepted(self, leg: Leg, report: orders.Accepted, now: float) -> None:
         leg.peer = (same_address(report.address), report.port)
-        if leg.context.failed or leg.tcp is not Tcp.WAITING:
+        if (leg.context.failed and not leg.spare) or leg.tcp is not Tcp.WAITING:
             self._emit(orders.Drop(leg.id))
             return
         leg.tcp, leg.incoming = Tcp.UP, True
         self._record.trace(leg, "tcp", what="accepted", peer=address_text(leg.peer))
-        self._joining.begin(leg.context.id, now)
+        if not leg.spare:
+            self._joining.begin(leg.context.id, now)
         self._recheck_source(leg)
         self.advance(leg.context, now)
 
@@ -382,7 +427,8 @@ class MediaControl:
     def _on_relay_ended(self, leg: Leg, report: orders.RelayEnded, now: float) -> None:
         context = leg.context
         for each in context.legs:
-            each.tcp = Tcp.DOWN
+            if not each.spare:
+                each.tcp = Tcp.DOWN
         context.relaying = False
         context.failed = "remote-closed"
         self._record.trace(
@@ -390,11 +436,16 @@ class MediaControl:
         )
         self._notify(leg, MediaFailure("remote-closed", report.text), now)
 
-    def _on_released(self, leg: Leg, now: float) -> None:
-        self._ports.give_back(leg.place, now)
+    def _on_released(self, leg: Leg, now: float, *, kept: bool) -> None:
+        self._give_place_back(leg, now)
         context = leg.context
-        other = leg.other
-        if other is not None:
+        if len(context.legs) > 2:
+            if context.relayed is not None and leg.id in context.relayed:
+                context.relaying = False
+                for each in context.legs:
+                    if each is not leg and each.id in context.relayed and not kept:
+                        each.tcp = Tcp.DOWN
+        elif len(context.legs) == 2:
             # The survivor keeps its counters; nothing can be joined to it any more.
             context.relaying = False
             context.failed = context.failed or ("released" if context.relayed is not None else "")
@@ -402,9 +453,15 @@ class MediaControl:
             received, sent = leg.received - leg.before[0], leg.sent - leg.before[1]
             self._record.trace(leg, "bytes", a_to_c=received, c_to_a=sent, seconds=round(now - context.relay_since, 3))
         self._held.end(leg.id)
-        self._joining.end(context.id)
+        if not leg.spare:
+            self._joining.end(context.id)
         self._give_identity_back(leg)
         self._store.remove(leg)
+
+    def _give_place_back(self, leg: Leg, now: float) -> None:
+        """The port is free again when its last termination is gone."""
+        if not any(each is not leg and each.place == leg.place for each in leg.context.legs):
+            self._ports.give_back(leg.place, now)
 
     def _on_replaced(self, report: orders.Released, now: float) -> None:
         """The last word about a connection that was replaced: its octets count for the termination."""
@@ -421,12 +478,17 @@ class MediaControl:
             self._emit(orders.ForgetIdentity(leg.id, leg.identity))
 
     def _fail(self, leg: Leg, failure: MediaFailure, now: float) -> None:
-        """One leg failed: both are closed, and the controller is told."""
+        """One leg failed: both are closed, and the controller is told. One that is not to be joined is tried again when
+        it is."""
         context = leg.context
+        if leg.spare:
+            leg.tcp = Tcp.DOWN
+            self._record.log("info", "no connection for another answer yet", leg, kind=failure.kind, text=failure.text)
+            return
         context.failed = failure.kind
         self._joining.end(context.id)
         for each in context.legs:
-            if each.releasing:
+            if each.releasing or each.spare:
                 continue
             if each.tcp is Tcp.WAITING:
                 self._set_filter(each)

@@ -111,12 +111,23 @@ class Leg:
         return self.tcp is Tcp.UP and self.tls is Tls.OPEN
 
     @property
+    def spare(self) -> bool:
+        """One of several terminations at the same port, and not the one that is to be joined (``Mode = Inactive``)."""
+        return len(self.context.legs) > 2 and self.request.mode == "Inactive"
+
+    @property
     def other(self) -> "Leg | None":
-        """The other termination of the context."""
+        """The termination that this one is, or would be, joined with."""
+        crowded = len(self.context.legs) > 2
         for leg in self.context.legs:
-            if leg is not self:
+            if leg is not self and not (crowded and (leg.spare or leg.releasing or leg.place == self.place)):
                 return leg
         return None
+
+    @property
+    def fits(self) -> bool:
+        """The connection was made by the end that is to make it (RFC 4145 4)."""
+        return self.request.setup not in ("active", "passive") or self.incoming is (self.request.setup == "passive")
 
     @property
     def filter(self) -> SynFilter:
@@ -126,7 +137,7 @@ class Leg:
         address means nothing: the peer is behind a NAT, and the first one that connects is taken.
         """
         request, remote = self.request, self.request.remote
-        if not self.may_accept or self.held or self.context.failed:
+        if not self.may_accept or self.held or (self.context.failed and not self.spare):
             return CLOSED
         if request.source_filter == "off":
             return OPEN
@@ -199,9 +210,13 @@ class Leg:
 
 
 class Context:
-    """One context: the two terminations of an m-line. ``relaying`` from the moment that its legs are joined."""
+    """One context: the two terminations of an m-line. ``relaying`` from the moment that its legs are joined.
 
-    __slots__ = ("failed", "id", "legs", "relay_since", "relayed", "relaying", "since")
+    While an offer is answered in several dialogs there is a termination for each of them at the same local port, one of
+    which is to be joined; ``rechosen`` when that has just become another one.
+    """
+
+    __slots__ = ("failed", "id", "legs", "rechosen", "relay_since", "relayed", "relaying", "since")
 
     def __init__(self, id: int, now: float = 0.0) -> None:
         self.id = id
@@ -211,6 +226,7 @@ class Context:
         self.relayed: tuple[int, int] | None = None
         """The access leg and the core leg that were joined."""
         self.relay_since = 0.0
+        self.rechosen = False
         self.failed = ""
         """The kind of the failure that was reported; nothing new is started here."""
 

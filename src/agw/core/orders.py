@@ -53,12 +53,16 @@ CLOSED = SynFilter("closed")
 class Listen(Struct, frozen=True):
     """Take that local address and listen; port 0 lets the system choose. The listening socket stays until the leg is
     released. While the leg has or makes a connection, it answers nobody: SYNs meet silence and are repeated, so that
-    the peer of a later connection may be too early."""
+    the peer of a later connection may be too early.
+
+    ``beside``: a leg of the same context that listens there already; the two then share the port, and a connection is
+    for the leg whose filter admits its source."""
 
     leg: int
     address: str
     port: int
     filter: SynFilter
+    beside: int | None = None
 
 
 class SetFilter(Struct, frozen=True):
@@ -143,11 +147,13 @@ class Drop(Struct, frozen=True):
 class Release(Struct, frozen=True):
     """End the leg: what is pending is delivered, the close is orderly, the final counters come back at once.
 
-    ``heir``: a new leg that takes the listening socket over, closed to everybody; None closes it.
+    ``heir``: a new leg that takes the listening socket over, closed to everybody; None closes it. ``keep``: the leg
+    that it was joined with keeps its connection, to be joined with another one, if nothing has passed between the two.
     """
 
     leg: int
     heir: int | None = None
+    keep: bool = False
 
 
 class Count(Struct, frozen=True):
@@ -289,11 +295,13 @@ class Inactive(Struct, frozen=True):
 
 
 class Released(Struct, frozen=True):
-    """The leg is gone; application octets received from and sent to its peer."""
+    """The leg is gone; application octets received from and sent to its peer. ``kept``: the leg that it was joined with
+    still has its connection."""
 
     leg: int
     received: int
     sent: int
+    kept: bool = False
 
 
 class Counted(Struct, frozen=True):

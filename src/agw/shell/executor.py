@@ -6,7 +6,6 @@ sends early waits in the kernel's receive buffer, which is bounded.
 """
 
 import asyncio
-import contextlib
 import errno
 import os
 import socket
@@ -15,19 +14,18 @@ from collections.abc import Callable
 from agw.core import orders
 from agw.core.orders import Order, Report
 from agw.settings import LimitSettings, TimerSettings, TlsSettings
-from agw.shell import sockets, synfilter
+from agw.shell import sockets
 from agw.shell.aware import AwareEnd
+from agw.shell.doors import Doors
 from agw.shell.gate import TlsGate
 from agw.shell.identities import Identities
 from agw.shell.legs import Counters, LegState, Phase
-from agw.shell.relay import Closer, End, Pump, drain, start
+from agw.shell.relay import Closer, End, Pump, drain, start, untouched
 from agw.shell.watch import Watcher
 from imskit.clock import Clock, SystemClock
 from imskit.logs import get_logger
 
 log = get_logger("agw.executor")
-
-_ACCEPT_AGAIN = 0.25  # seconds, when out of descriptors
 
 
 class Executor:
@@ -60,9 +58,10 @@ class Executor:
         self._gate = TlsGate(
             identities, tls, limits.half_open, self._watcher, self.counters, report, self._close_orderly
         )
+        self._doors = Doors(loop, self._legs, self.counters, self._adopt, report)
         self._carry: dict[type, Callable[..., None]] = {
-            orders.Listen: self._listen,
-            orders.SetFilter: self._set_filter,
+            orders.Listen: self._doors.listen,
+            orders.SetFilter: self._doors.set_filter,
             orders.Dial: self._dial,
             orders.MakeIdentity: self._make_identity,
             orders.ForgetIdentity: self._forget_identity,
@@ -119,105 +118,21 @@ class Executor:
         """Close every socket at once."""
         self._gate.stop()
         for leg in list(self._legs.values()):
-            self._close_listener(leg)
+            self._doors.close(leg)
             self._abandon(leg)
         self._legs.clear()
         self._watcher.close()
 
-    # --- listening ---
-
-    def _listen(self, order: orders.Listen) -> None:
-        leg = self._legs.setdefault(order.leg, LegState(order.leg))
-        try:
-            sock = sockets.listening(order.address, order.port, order.filter)
-        except OSError as error:
-            self._report(orders.ListenFailed(leg.id, error.errno == errno.EADDRINUSE, error.strerror or str(error)))
-            return
-        leg.listener = sock
-        if order.filter.kind != "closed":
-            self._open(leg)
-        self._report(orders.Listening(leg.id, order.port or sock.getsockname()[1]))
-
-    def _set_filter(self, order: orders.SetFilter) -> None:
-        leg = self._legs.get(order.leg)
-        if leg is None or leg.listener is None:
-            return
-        self._tell_held(leg)
-        if order.filter.kind == "closed":
-            self._silence(leg)
-        elif leg.sock is None:  # else it was given before the engine heard of the connection
-            synfilter.attach(leg.listener, order.filter)
-            self._open(leg)
-
-    def _open(self, leg: LegState) -> None:
-        if leg.listener is not None and not leg.open:
-            leg.open = True
-            self._loop.add_reader(leg.listener.fileno(), self._acceptable, leg)
-
-    def _silence(self, leg: LegState) -> None:
-        """Drop every SYN from now on. Who is connected already and was not accepted is nobody's: neither may he become
-        the peer of a later connection."""
-        if leg.listener is None or not leg.open:
-            return
-        leg.open = False
-        self._loop.remove_reader(leg.listener.fileno())
-        with contextlib.suppress(OSError):  # nobody is left, or no descriptor is: then it ends with the leg
-            synfilter.attach(leg.listener, orders.CLOSED)
-            while True:
-                leg.listener.accept()[0].close()
-
-    def _tell_held(self, leg: LegState) -> None:
-        if leg.listener is not None and (count := synfilter.dropped(leg.listener)) > leg.held:
-            leg.held = count
-            self._report(orders.SynHeld(leg.id, count))
-
-    def _close_listener(self, leg: LegState) -> None:
-        if leg.listener is not None:
-            if leg.open:
-                leg.open = False
-                self._loop.remove_reader(leg.listener.fileno())
-            leg.listener.close()
-            leg.listener = None
-
-    def _hand_over(self, leg: LegState, heir: int) -> None:
-        self._silence(leg)
-        new = self._legs[heir] = LegState(heir)
-        new.listener, new.held = leg.listener, leg.held
-        leg.listener = None
-
-    def _acceptable(self, leg: LegState) -> None:
-        if leg.listener is None or not leg.open:
-            return
-        try:
-            sock, address = leg.listener.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
-        except OSError as error:  # out of descriptors: the connection stays in the backlog, try again a little later
-            log.error("cannot accept", error=error.strerror)
-            self._loop.remove_reader(leg.listener.fileno())
-            self._loop.call_later(_ACCEPT_AGAIN, self._accept_again, leg)
-            return
-        self._silence(leg)
-        with contextlib.suppress(OSError):
-            synfilter.detach(sock)
-        self._adopt(leg, sock)
-        self.counters.accepted += 1
-        self._report(orders.Accepted(leg.id, address[0], address[1]))
-
-    def _accept_again(self, leg: LegState) -> None:
-        if leg.listener is not None and leg.open:
-            self._loop.add_reader(leg.listener.fileno(), self._acceptable, leg)
+    # --- connections ---
 
     def _adopt(self, leg: LegState, sock: socket.socket) -> None:
         sockets.prepare(sock, self._timers.keepalive)
         leg.sock = sock
         leg.phase = Phase.CONNECTED
 
-    # --- dialling ---
-
     def _dial(self, order: orders.Dial) -> None:
         leg = self._legs.setdefault(order.leg, LegState(order.leg))
-        self._silence(leg)
+        self._doors.silence(leg)
         family = sockets.family_of(order.remote_address)
         code = 0
         for port in (order.port, 0):  # a remainder of an older connection may hold our port: then any other will do
@@ -342,11 +257,12 @@ class Executor:
         if leg is None:
             self._report(orders.Released(order.leg, 0, 0))
             return
-        self._tell_held(leg)
+        self._doors.tell_held(leg)
         if order.heir is not None:
-            self._hand_over(leg, order.heir)
-        self._close_listener(leg)
+            self._doors.hand_over(leg, order.heir)
+        self._doors.close(leg)
         end = leg.end
+        kept = False
         if end is not None and end.live:
             drain(end)
             drain(end.other)
@@ -356,14 +272,18 @@ class Executor:
             end.stop()
             other.stop()
             mate = self._legs.get(other.leg)
-            if mate is not None:
+            kept = order.keep and mate is not None and untouched(end)
+            if mate is not None and kept:
+                mate.phase, mate.end = Phase.OPEN, None
+                other.forget()
+            elif mate is not None:
                 self._close_orderly(mate)
         received, sent = (end.received, end.sent) if end is not None else (0, 0)
         self.counters.octets += received
         self._close_orderly(leg)
         if end is not None:
             end.forget()
-        self._report(orders.Released(leg.id, received, sent))
+        self._report(orders.Released(leg.id, received, sent, kept))
 
     def _count(self, order: orders.Count) -> None:
         leg = self._legs.get(order.leg)

@@ -5,7 +5,7 @@ from enum import Enum, auto
 
 from OpenSSL import SSL
 
-from agw.core.orders import Fingerprints
+from agw.core.orders import CLOSED, Fingerprints, SynFilter
 from agw.shell.relay import End
 
 
@@ -25,20 +25,57 @@ class Phase(Enum):
     RELAYING = auto()
 
 
+class Door:
+    """``filters`` has for each leg the SYNs that it waits for, :data:`CLOSED` while it waits for none. ``open``: the
+    socket answers somebody, and the loop watches it. ``held``: SYNs that were dropped and told."""
+
+    __slots__ = ("filters", "held", "open", "sock")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.filters: dict[int, SynFilter] = {}
+        self.open = False
+        self.held = 0
+
+    @property
+    def wanted(self) -> tuple[SynFilter, ...]:
+        """The filters of the legs that wait."""
+        return tuple(one for one in self.filters.values() if one.kind != "closed")
+
+    def admit(self, leg: int, filter: SynFilter) -> None:
+        """Leg ``leg`` waits for these from now on."""
+        self.filters[leg] = filter
+
+    def succeed(self, leg: int, heir: int) -> None:
+        """Another leg takes the place of one, and waits for nobody yet."""
+        self.filters = {heir if one == leg else one: CLOSED if one == leg else f for one, f in self.filters.items()}
+
+    def taker(self, address: str, port: int) -> int | None:
+        """The leg that a connection from there is for. A leg that is alone takes every one, for it was admitted; of
+        several, one that waits for that source goes before one that waits for anybody."""
+        if len(self.filters) == 1:
+            return next(iter(self.filters))
+        found = None
+        for leg, filter in self.filters.items():
+            if filter.kind == "source" and filter.admits(address, port):
+                return leg
+            if filter.kind == "open" and found is None:
+                found = leg
+        return found
+
+
 class LegState:
     """One leg. ``end`` exists from the start of its relay."""
 
     __slots__ = (
         "deadline",
+        "door",
         "end",
         "fingerprints",
-        "held",
         "id",
         "identity",
-        "listener",
         "log_keys",
         "mismatch",
-        "open",
         "phase",
         "role",
         "sock",
@@ -50,9 +87,8 @@ class LegState:
     def __init__(self, id: int) -> None:
         self.id = id
         self.phase = Phase.IDLE
-        self.listener: socket.socket | None = None
-        self.open = False
-        """The listening socket answers; otherwise its filter drops every SYN."""
+        self.door: Door | None = None
+        """Where connections come in; legs of one context may share it."""
         self.sock: socket.socket | None = None
         self.tls: SSL.Connection | None = None
         self.role = ""
@@ -60,14 +96,17 @@ class LegState:
         self.identity = 0
         self.log_keys = False
         self.mismatch: Exception | None = None
-        self.held = 0
-        """SYNs that were dropped and told."""
         self.verified: tuple[str, bytes] | None = None
         """The fingerprint that the leaf matched while the handshake ran."""
         self.deadline: float | None = None
         self.end: End | None = None
         self.watching = 0
         """1: the loop watches the socket for reading, 2: for writing."""
+
+    @property
+    def listener(self) -> socket.socket | None:
+        """The listening socket."""
+        return self.door.sock if self.door is not None else None
 
 
 class Counters:

@@ -272,6 +272,12 @@ def start(a: End, b: End) -> None:
     b.readable()
 
 
+def untouched(end: End) -> bool:
+    """Nothing has passed between an end and the other, in either direction, not even a close."""
+    ends = (end, end.other)
+    return not any(one.received or one.sent or one.at_end or one.broken or one.pending is not None for one in ends)
+
+
 def drain(end: End, rounds: int = 16) -> None:
     """Before an ordered close: pass on what ``end`` has already received, without waiting for more."""
     for _ in range(rounds):

@@ -29,17 +29,21 @@ _NETWORK_HEADER = 0xFFF00000  # SKF_NET_OFF: offsets from here count from the IP
 _WHOLE = 0xFFFFFFFF  # keep the whole segment; a smaller number would cut large ones
 _IPV4_SOURCE, _IPV6_SOURCE = 12, 8
 
-_DROP = -1  # a jump to the end of the program, until that is known
+_DROP = -1  # a jump behind the instructions of this filter, until their number is known
 
 type _Instruction = tuple[int, int, int, int]
 
 
-def program(filter: SynFilter) -> list[_Instruction]:
-    """The BPF program of a filter; a TCP socket's filter sees the TCP header at offset 0."""
-    if filter.kind == "closed":
-        return [(_RETURN, 0, 0, 0)]
-    if filter.kind == "open":
+def program(*filters: SynFilter) -> list[_Instruction]:
+    """The BPF program that admits what one of the filters admits; a TCP socket's filter sees the TCP header at offset
+    0."""
+    if any(filter.kind == "open" for filter in filters):
         return [(_RETURN, 0, 0, _WHOLE)]
+    return [*(step for filter in filters if filter.kind == "source" for step in _admitting(filter)), (_RETURN, 0, 0, 0)]
+
+
+def _admitting(filter: SynFilter) -> list[_Instruction]:
+    """Return at once what the filter admits, and go on behind the last instruction with everything else."""
     code: list[_Instruction] = []
     if filter.address:
         source = ipaddress.ip_address(filter.address)
@@ -61,26 +65,25 @@ def program(filter: SynFilter) -> list[_Instruction]:
             code.append((_JUMP_AT_LEAST, 0, _DROP, filter.port))
             code.append((_JUMP_GREATER, _DROP, 0, filter.last_port or 0))
     code.append((_RETURN, 0, 0, _WHOLE))
-    # Jumps count the instructions that they pass over; what is dropped goes to the one behind the accepting return.
+    # Jumps count the instructions that they pass over; what is not admitted goes behind the accepting return.
     drop = len(code)
-    resolved = [
+    return [
         (operation, drop - at - 1 if yes == _DROP else yes, drop - at - 1 if no == _DROP else no, value)
         for at, (operation, yes, no, value) in enumerate(code)
     ]
-    return [*resolved, (_RETURN, 0, 0, 0)]
 
 
 @functools.lru_cache(maxsize=1024)
-def _compiled(filter: SynFilter) -> tuple[bytes, object]:
+def _compiled(*filters: SynFilter) -> tuple[bytes, object]:
     """The argument of SO_ATTACH_FILTER, with the memory that it points to: both live as long as the entry."""
-    code = b"".join(struct.pack("HBBI", *instruction) for instruction in program(filter))
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in program(*filters))
     memory = ctypes.create_string_buffer(code, len(code))
     return struct.pack("HP", len(code) // 8, ctypes.addressof(memory)), memory
 
 
-def attach(sock: socket.socket, filter: SynFilter) -> None:
-    """Put the filter on a socket, replacing one that is there. Raises OSError."""
-    argument, _memory = _compiled(filter)
+def attach(sock: socket.socket, *filters: SynFilter) -> None:
+    """Let a socket admit what one of the filters admits, in place of what it admitted before. Raises OSError."""
+    argument, _memory = _compiled(*filters)
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, argument)
 
 

@@ -2,12 +2,12 @@
 
 from collections import deque
 
-from imsalg.core import reservations
-from imsalg.core.call_model import Failure, LineFailed, Pending, Stage
+from imsalg.core import fork_lines, reservations
+from imsalg.core.call_model import Failure, Leg, LineFailed, Pending, Stage
 from imsalg.core.call_offers import Offers
 from imsalg.core.call_sdp import read_answer, targets
 from imsalg.core.media_answer import Cema
-from imsalg.core.media_events import AnswerIn, LegConfirmed, OfferFailed, Proceed
+from imsalg.core.media_events import AnswerIn, LegConfirmed, OfferFailed, Proceed, Side
 from imsalg.core.reservations import Target, opposite
 from imswire.base import ProtocolError
 from imswire.h248.model import TransactionReply
@@ -40,8 +40,49 @@ class Answers(Offers):
                     self._note("info", "media line not connected", line=index, reason=reason)
         if self._configured_for in (None, event.leg) or event.final:
             self._configure(pending, event.leg, event)
-        else:
+        elif not self._fork(pending, known, event):
             self._send_on(event, known.rewritten)
+
+    # --- further answers of a forked call ---
+
+    def _fork(self, pending: Pending, leg: Leg, event: AnswerIn) -> bool:
+        """Ask for core-side terminations of its own for a further early answer; False when it is to have none."""
+        offer = pending.offer
+        if self.established or offer.leg or offer.side is not Side.ACCESS:
+            return False
+        self._forking = {}
+        for index, target in targets(pending, leg, self.profile, self._world.settings).items():
+            line = pending.lines[index]
+            request = fork_lines.wanted(line, target) if event.leg not in line.spares else None
+            if request is not None:
+                self._forking[index] = request
+        if not self._forking:
+            return False
+        actions = []
+        for index, request in self._forking.items():
+            line = pending.lines[index]
+            line.crowded = True
+            actions.append(fork_lines.add(line, request))
+        self._waiting = event
+        self.stage = Stage.CONFIGURING
+        self._ticket = self._world.request(self, tuple(actions))
+        return True
+
+    def _forked(self, pending: Pending, reply: TransactionReply | None, text: str = "") -> None:
+        """What became of these terminations: an answer without its own shares that of the first."""
+        forking, self._forking = self._forking, {}
+        event, self._waiting = self._waiting, None
+        self.stage = Stage.OFFERED
+        if isinstance(event, AnswerIn):
+            for index, request in forking.items():
+                line = pending.lines[index]
+                why = fork_lines.added(line, event.leg, request, reply) if reply is not None else text
+                if why:
+                    self._note("info", "no termination of its own for another answer", line=index, reason=why)
+            self._send_on(event, pending.legs[event.leg].rewritten)
+        self._catch_up()
+
+    # --- one answer is served ---
 
     def _configure(self, pending: Pending, leg: str, event: AnswerIn | LegConfirmed) -> None:
         """Make the gateway what ``leg`` needs; goes on at once when it is that already."""
@@ -51,6 +92,9 @@ class Answers(Offers):
         actions = []
         for index, target in answer.targets.items():
             line = pending.lines[index]
+            if leg in line.spares:
+                actions.append(fork_lines.choose(line, leg, target))
+                continue
             action = reservations.modify(line, target, first)
             if action is None:
                 continue
@@ -68,6 +112,9 @@ class Answers(Offers):
             self._carry_on(pending)
 
     def _configured(self, reply: TransactionReply) -> None:
+        if self._forking and self._pending is not None:
+            self._forked(self._pending, reply)
+            return
         fault = reservations.first_error(reply)
         if fault is not None:
             self._not_configured(Failure(*fault))
@@ -77,7 +124,10 @@ class Answers(Offers):
             return
         self.stage = Stage.OFFERED
         for index, target in pending.legs[leg].targets.items():
-            reservations.adopt(pending.lines[index], target)
+            line = pending.lines[index]
+            if leg in line.spares:
+                fork_lines.chosen(line, leg)
+            reservations.adopt(line, target)
         self._carry_on(pending)
 
     def _carry_on(self, pending: Pending) -> None:
@@ -93,6 +143,9 @@ class Answers(Offers):
 
     def _not_configured(self, failure: Failure) -> None:
         """The gateway is not what an answer needs: that answer, and those that wait behind it, cannot go on."""
+        if self._forking and self._pending is not None:
+            self._forked(self._pending, None, failure.text)
+            return
         event, self._waiting = self._waiting, None
         deferred, self._deferred = self._deferred, deque()
         text = f"media gateway: {failure.text or 'no answer'}"
@@ -130,6 +183,7 @@ class Answers(Offers):
         """A 2xx after an early leg agreed: if it is another leg's, the gateway serves that one from now on."""
         first, self._first = self._first, None
         if first is None or event.leg == self._served:
+            self._drop_spares()
             return
         leg = first.legs.get(event.leg)
         if leg is None or not leg.answered.ends.keys() <= self.lines.keys():

@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Protocol
 
-from imsalg.core import reservations
+from imsalg.core import fork_lines, reservations
 from imsalg.core.call_model import PHRASES, Failure, Input, Pending, Stage
 from imsalg.core.media_events import (
     AccessProfile,
@@ -15,12 +15,14 @@ from imsalg.core.media_events import (
     OfferFailed,
     OfferIn,
     Refuse,
+    Side,
     Trace,
     direction_of,
 )
 from imsalg.core.media_kinds import GUARDED, medium_of
 from imsalg.core.reservations import Line
 from imsalg.media_settings import MediaSettings
+from imswire.h248.iq import StreamRequest
 from imswire.h248.model import Action, TransactionReply
 
 
@@ -65,13 +67,15 @@ class CallState:
     """The state of a call. ``gateway`` is the mId of its media gateway, set by the world.
 
     ``_last`` is the exchange that was agreed last, ``_first`` the initial one while it is agreed for one early leg only
-    and others may still be confirmed, ``_served`` the leg that the gateway is configured for.
+    and others may still be confirmed, ``_served`` the leg that the gateway is configured for. ``_forking`` are the
+    terminations of its own that the waiting answer is to get, by line.
     """
 
     __slots__ = (
         "_configured_for",
         "_deferred",
         "_first",
+        "_forking",
         "_last",
         "_passed",
         "_pending",
@@ -103,6 +107,7 @@ class CallState:
         self._pending: Pending | None = None
         self._ticket = 0
         self._configured_for: str | None = None
+        self._forking: dict[int, StreamRequest] = {}
         self._served = ""
         self._waiting: AnswerIn | LegConfirmed | None = None
         self._deferred: deque[AnswerIn | OfferFailed | LegConfirmed] = deque()
@@ -122,6 +127,15 @@ class CallState:
     def passed(self) -> dict[int, str]:
         """Transports of the agreed lines that are not secured, by index."""
         return self._passed
+
+    def outlives(self, context: int, termination: str) -> bool:
+        """That core-side connection is of an answer which is not agreed yet, and there are others: no reason to end."""
+        pending = self._pending
+        if self.established or pending is None or len(pending.legs) < 2:
+            return False
+        here = next((line for line in pending.new if line.context == context), None)
+        place = here.terminations.get(Side.CORE) if here is not None else None
+        return place is not None and place.termination.lower() == termination.lower()
 
     def outcome(self, ticket: int, event: TransactionReply | Failure) -> None:
         """What became of a transaction; of one that is not waited for any more only what it made is subtracted."""
@@ -162,6 +176,8 @@ class CallState:
         self._count(pending, passed_before)
         self._last = pending
         self._pending = None
+        if self._first is None:
+            self._drop_spares()
         self.established = True
         self.stage = Stage.ESTABLISHED
 
@@ -196,6 +212,13 @@ class CallState:
         self._world.emit(EndCall(self.key, status, text))
         self.release()
 
+    def _drop_spares(self) -> None:
+        """One answer is agreed: the terminations of the others go."""
+        dropped = (fork_lines.drop(line) for line in self.lines.values())
+        actions = tuple(action for action in dropped if action is not None)
+        if actions:
+            self._world.order(self, actions)
+
     def _drop_new(self, pending: Pending) -> None:
         for line in pending.new:
             if self.lines.get(line.index) is not line:
@@ -210,6 +233,9 @@ class CallState:
 
     def _clean(self, reply: TransactionReply) -> None:
         """Contexts that a reply brings and nobody wants any more."""
+        if self._forking:
+            self._forking = {}
+            return  # they were in a context that has been subtracted as a whole since
         held = set(self.contexts)
         actions = reservations.subtract_contexts(c for c in reservations.contexts_of(reply) if c not in held)
         if actions:

@@ -32,7 +32,7 @@ from imsalg.core.media_events import (
 from imsalg.core.media_failures import FAILURES, reaction
 from imsalg.core.media_looks import Looks
 from imsalg.media_settings import MediaSettings
-from imswire.h248.model import Action
+from imswire.h248.model import CHOOSE_CONTEXT, Action
 
 
 class MediaHalf:
@@ -194,7 +194,7 @@ class MediaHalf:
         if failure.expected or failure.seen:
             fields |= {"expected": failure.expected, "seen": failure.seen}
         row, wanted = FAILURES[failure.kind], reaction(failure.kind, self.settings.failures)
-        if wanted == "log":
+        if wanted == "log" or call.outlives(report.context, report.termination):
             self.emit(Log("info", row.words, fields))
             call.handle(ConnectionClosed(report.context))
             return
@@ -237,7 +237,7 @@ class MediaHalf:
 
     def request(self, call: CallState, actions: tuple[Action, ...]) -> int:
         """Send a transaction for ``call``; its outcome comes through :meth:`CallState.outcome`, never at once."""
-        reserving = sum(1 for action in actions if any(command.name == "Add" for command in action.commands))
+        reserving = sum(action.context == CHOOSE_CONTEXT for action in actions)
         ticket = Ticket(self._ticket(), call.key, call.sip_call_id, reserving)
         self._waiting[ticket.number] = call
         self.gateways.transact(call.gateway or "", actions, ticket, self._now)

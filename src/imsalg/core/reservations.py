@@ -43,15 +43,36 @@ def opposite(side: Side) -> Side:
     return Side.CORE if side is Side.ACCESS else Side.ACCESS
 
 
+class Spare(Struct, frozen=True):
+    """The termination of one further answer, and what it was added as."""
+
+    place: AddResult
+    request: StreamRequest
+
+
 class Line:
     """One secured m-line: its context and, per side, the termination and what it is configured to be.
 
     ``ends`` are the remote ends that were configured last. ``linked``: both were, so that a connection may exist.
     ``down``: the gateway reported that it was closed. ``dead``: the media was given up and the context is gone; the
-    next offer of the line begins anew.
+    next offer of the line begins anew. ``spares`` are core-side terminations of further answers, by their leg
+    (:mod:`imsalg.core.fork_lines`); ``crowded``: such were asked for.
     """
 
-    __slots__ = ("context", "dead", "down", "ends", "index", "linked", "medium", "mode", "requests", "terminations")
+    __slots__ = (
+        "context",
+        "crowded",
+        "dead",
+        "down",
+        "ends",
+        "index",
+        "linked",
+        "medium",
+        "mode",
+        "requests",
+        "spares",
+        "terminations",
+    )
 
     def __init__(self, index: int, medium: str, mode: Mode, requests: dict[Side, StreamRequest]) -> None:
         self.index = index
@@ -64,6 +85,8 @@ class Line:
         self.linked = False
         self.down = False
         self.dead = False
+        self.spares: dict[str, Spare] = {}
+        self.crowded = False
 
     @property
     def aware(self) -> bool:
@@ -328,7 +351,9 @@ def first_error(reply: TransactionReply) -> tuple[int, str] | None:
 
 
 def subtract(line: Line) -> Action:
-    """Both terminations of a line, by name, with their statistics."""
+    """Both terminations of a line, by name, with their statistics; all of a context that may have more."""
+    if line.crowded:
+        return Action(line.context, (to_subtract(),))
     return Action(line.context, tuple(to_subtract(t.termination) for t in line.terminations.values()))
 
 

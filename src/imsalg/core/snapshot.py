@@ -96,6 +96,7 @@ def _lines(half: "media_call.Call", settings: MediaSettings, seen: Seen) -> list
             "tls": {"version": tls.version, "cipher": tls.cipher, "verified": tls.hash} if tls is not None else None,
             "gateway": half.gateway,
             "context": line.context or None,
+            "further_answers": [spare.place.termination for spare in line.spares.values()],
             **{side.value: _end(line, side) for side in (Side.ACCESS, Side.CORE)},
         }
     return [rows[index] for index in sorted(rows)]

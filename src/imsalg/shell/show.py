@@ -131,6 +131,8 @@ def _call(answer: list[_Row]) -> None:
             facts: list[tuple[str, object]] = [("security", line["security"]), ("transport", line["proto"])]
             if (tls := line.get("tls")) and tls["cipher"]:
                 facts.append(("suite", tls["cipher"]))
+            if further := line.get("further_answers"):
+                facts.append(("early answers", f"{len(further)} more, at {', '.join(further)}"))
             for side in ("access", "core"):
                 if end := line.get(side):
                     facts.append((side, _end(end)))

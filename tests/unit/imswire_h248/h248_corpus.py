@@ -125,6 +125,19 @@ BFCP_CORE_KNOWN = iq.StreamRequest(realm="core", proto="TCP", remote=iq.RemoteSp
 
 # --- a re-offer with another end, and whom to let in ---
 
+FURTHER = iq.StreamRequest(
+    realm="core",
+    proto="TCP",
+    local_address="192.0.2.20",
+    local_port=20002,
+    setup="passive",
+    source_filter="address",
+    remote=iq.RemoteSpec("198.51.100.8", 8204),
+    notify=False,
+    mode="Inactive",
+)
+CONFIRMED = iq.StreamChange(proto="TCP", mode="SendReceive", notify=True)
+
 RECONNECT_CORE = iq.StreamChange(proto="TCP", setup="passive", reconnect=True)
 RECONNECT_ACCESS = iq.StreamChange(
     proto="TCP/TLS", remote=iq.RemoteSpec("203.0.113.6", 7400, (OTHER_FINGERPRINT,)), setup="active", start_tls=True
@@ -223,6 +236,10 @@ PROFILE: dict[str, Message] = {
     ),
     "BFCP, originating: Add request": request(ALG, 121, iq.add_pair(BFCP_CORE, BFCP_ACCESS_SERVER)),
     "BFCP, terminating: Add request": request(ALG, 221, iq.add_pair(BFCP_ACCESS_CLIENT, BFCP_CORE_KNOWN)),
+    "A further answer of a forked call: Add request": request(ALG, 116, Action(1, (iq.to_add(FURTHER),))),
+    "A further answer is confirmed: Modify and Subtract request": request(
+        ALG, 117, Action(1, (iq.to_modify("T3", CONFIRMED), iq.to_subtract("T2")))
+    ),
     "Re-offer with a new connection: Modify request": request(
         ALG, 113, Action(1, (iq.to_modify("T2", RECONNECT_CORE), iq.to_modify("T1", RECONNECT_ACCESS)))
     ),

@@ -1,0 +1,167 @@
+"""A listening socket and the legs that take connections from it.
+
+Usually that is one leg. Where an offer was answered in several dialogs, each of them has a leg at the same port; then
+connections are told apart by where they come from.
+"""
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Callable
+
+from agw.core import orders
+from agw.core.orders import Report
+from agw.shell import sockets, synfilter
+from agw.shell.legs import Counters, Door, LegState
+from imskit.logs import get_logger
+
+log = get_logger("agw.doors")
+
+_ACCEPT_AGAIN = 0.25  # seconds, when out of descriptors
+
+
+class Doors:
+    """Listens for legs. ``adopt`` gives a connection to its leg; ``report`` takes the reports."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        legs: dict[int, LegState],
+        counters: Counters,
+        adopt: Callable[[LegState, socket.socket], None],
+        report: Callable[[Report], None],
+    ) -> None:
+        self._loop = loop
+        self._legs = legs
+        self._counters = counters
+        self._adopt = adopt
+        self._report = report
+
+    def listen(self, order: orders.Listen) -> None:
+        leg = self._legs.setdefault(order.leg, LegState(order.leg))
+        if order.beside is not None:
+            self._listen_beside(leg, order, order.beside)
+            return
+        try:
+            sock = sockets.listening(order.address, order.port, order.filter)
+        except OSError as error:
+            self._report(orders.ListenFailed(leg.id, error.errno == errno.EADDRINUSE, error.strerror or str(error)))
+            return
+        door = leg.door = Door(sock)
+        door.admit(leg.id, order.filter)
+        if order.filter.kind != "closed":
+            self._open(door)
+        self._report(orders.Listening(leg.id, order.port or sock.getsockname()[1]))
+
+    def _listen_beside(self, leg: LegState, order: orders.Listen, beside: int) -> None:
+        owner = self._legs.get(beside)
+        door = leg.door = owner.door if owner is not None else None
+        if door is None:
+            self._report(orders.ListenFailed(leg.id, False, "the port that was to be shared is gone"))
+            return
+        door.admit(leg.id, order.filter)
+        self._refresh(door)
+        self._report(orders.Listening(leg.id, order.port))
+
+    def set_filter(self, order: orders.SetFilter) -> None:
+        leg = self._legs.get(order.leg)
+        if leg is None or leg.door is None:
+            return
+        self.tell_held(leg)
+        if order.filter.kind == "closed":
+            self.silence(leg)
+        elif leg.sock is None:  # else it was given before the engine heard of the connection
+            leg.door.admit(leg.id, order.filter)
+            self._refresh(leg.door)
+
+    def _refresh(self, door: Door) -> None:
+        """Answer those that the legs of a port wait for, and nobody else."""
+        wanted = door.wanted
+        if not wanted:
+            self._shut(door)
+            return
+        synfilter.attach(door.sock, *wanted)
+        self._open(door)
+
+    def _open(self, door: Door) -> None:
+        if not door.open:
+            door.open = True
+            self._loop.add_reader(door.sock.fileno(), self._acceptable, door)
+
+    def silence(self, leg: LegState) -> None:
+        """This leg takes no connection from now on."""
+        door = leg.door
+        if door is None or not door.open:
+            return
+        door.admit(leg.id, orders.CLOSED)
+        if len(door.filters) == 1:
+            self._shut(door)
+        else:
+            self._refresh(door)
+
+    def _shut(self, door: Door) -> None:
+        """Drop every SYN from now on. Who is connected already and was not accepted is nobody's: neither may he become
+        the peer of a later connection."""
+        if not door.open:
+            return
+        door.open = False
+        self._loop.remove_reader(door.sock.fileno())
+        with contextlib.suppress(OSError):  # nobody is left, or no descriptor is: then it ends with the leg
+            synfilter.attach(door.sock, orders.CLOSED)
+            while True:
+                door.sock.accept()[0].close()
+
+    def tell_held(self, leg: LegState) -> None:
+        door = leg.door
+        if door is not None and (count := synfilter.dropped(door.sock)) > door.held:
+            door.held = count
+            self._report(orders.SynHeld(leg.id, count))
+
+    def close(self, leg: LegState) -> None:
+        door, leg.door = leg.door, None
+        if door is None:
+            return
+        door.filters.pop(leg.id, None)
+        if door.filters:
+            self._refresh(door)
+            return
+        if door.open:
+            door.open = False
+            self._loop.remove_reader(door.sock.fileno())
+        door.sock.close()
+
+    def hand_over(self, leg: LegState, heir: int) -> None:
+        self.silence(leg)
+        new = self._legs[heir] = LegState(heir)
+        new.door, leg.door = leg.door, None
+        if new.door is not None:
+            new.door.succeed(leg.id, heir)
+
+    def _acceptable(self, door: Door) -> None:
+        if not door.open:
+            return
+        try:
+            sock, address = door.sock.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:  # out of descriptors: the connection stays in the backlog, try again a little later
+            log.error("cannot accept", error=error.strerror)
+            self._loop.remove_reader(door.sock.fileno())
+            self._loop.call_later(_ACCEPT_AGAIN, self._accept_again, door)
+            return
+        taker = door.taker(address[0], address[1])
+        leg = self._legs.get(taker) if taker is not None else None
+        if leg is None:  # it came while the filter was another
+            sock.close()
+            return
+        self.silence(leg)
+        with contextlib.suppress(OSError):
+            synfilter.detach(sock)
+        self._adopt(leg, sock)
+        self._counters.accepted += 1
+        self._report(orders.Accepted(leg.id, address[0], address[1]))
+
+    def _accept_again(self, door: Door) -> None:
+        if door.open:
+            self._loop.add_reader(door.sock.fileno(), self._acceptable, door)
