@@ -84,7 +84,7 @@ def test_abuse_and_interruptions_touch_no_call_and_leave_nothing() -> None:
     async def abuse() -> None:
         with wiretap() as tap:
             async with StormLab(ports=500) as lab, witness_of(lab) as witness:
-                storm = Storm(lab, CALLS)
+                storm = Storm(lab, CALLS, stopped=10.0, half_open=1_000)
                 await storm.begin()
                 for fault in (
                     storm.garbage,
