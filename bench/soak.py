@@ -97,7 +97,7 @@ async def _table_of_processes(storm: Storm, out: Console, wrong: list[str]) -> N
         "after",
         box=None,
     )
-    for one in await storm.growth():
+    for one in await storm.growth(MEMORY):
         before, after = one.before, one.after
         table.add_row(
             f"{one.name} {one.pid}",

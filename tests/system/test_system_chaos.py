@@ -59,7 +59,7 @@ async def nothing_plain(witness: Witness) -> None:
 
 async def nothing_leaked(storm: Storm) -> None:
     """Processes that lived since the beginning hold what they held then."""
-    for growth in await storm.growth():
+    for growth in await storm.growth(GROWTH):
         assert growth.memory <= GROWTH, growth
         assert growth.after.descriptors <= growth.before.descriptors + DESCRIPTORS, growth
 

@@ -110,14 +110,22 @@ class Storm:
         free = now.free_ports == self._free or not self._free
         return True if now.idle and free and now.in_service == len(self.lab.workers) else now
 
-    async def growth(self) -> list[Growth]:
-        """The processes that lived through it all; to be asked when nothing is going on."""
-        await pause(_TRIM)
-        return [
-            Growth(name, pid, self._before[pid], measure.use_of(pid))
-            for pid, name in self._processes().items()
-            if pid in self._before
-        ]
+    async def growth(self, within: float = 0.0, patience: int = 5) -> list[Growth]:
+        """The processes that lived through it all; to be asked when nothing is going on.
+
+        Daemons give memory back some time after the load went; those that have grown by more than ``within`` (a
+        fraction) are asked again, ``patience`` times at most.
+        """
+        for _ in range(patience):
+            await pause(_TRIM)
+            grown = [
+                Growth(name, pid, self._before[pid], measure.use_of(pid))
+                for pid, name in self._processes().items()
+                if pid in self._before
+            ]
+            if all(one.memory <= within for one in grown):
+                break
+        return grown
 
     def tasks(self) -> tuple[float, float]:
         """Tasks of the IMS-ALG's loop before and now."""
