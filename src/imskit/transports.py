@@ -56,6 +56,8 @@ class SipTransports:
     - ``on_stream_error(flow, error)``: the framer raised ProtocolError; what the owner sends on ``flow`` before it
       returns (or posts to be run at once) still goes out, then the connection is closed.
     - ``on_flow_opened(flow)`` / ``on_flow_closed(flow, reason)``: a connection came up (either direction) or ended.
+    - ``on_unreachable(flow, quoted, reason)``: the network says (ICMP) that a datagram did not reach the remote end of
+      ``flow``; ``quoted`` is what it repeats of the datagram, and proves that it was one of ours.
     - ``on_send_failed(flow, reason)``: ``send`` could not deliver; ``flow`` is the value that was given to ``send``.
       Never called from within ``send``.
 
@@ -72,6 +74,7 @@ class SipTransports:
         on_flow_opened: Callable[[Flow], None] = _ignore,
         on_stream_error: Callable[[Flow, ProtocolError], None] = _ignore,
         on_send_failed: Callable[[Flow, str], None] = _ignore,
+        on_unreachable: Callable[[Flow, bytes, str], None] | None = None,
         settings: StreamSettings | None = None,
     ) -> None:
         self._framer_factory = framer_factory
@@ -81,6 +84,7 @@ class SipTransports:
         self._on_flow_opened = on_flow_opened
         self._on_stream_error = on_stream_error
         self._on_send_failed = on_send_failed
+        self._on_unreachable = on_unreachable
         self._settings = settings or StreamSettings()
         self._loop = asyncio.get_running_loop()
         self._numbers = itertools.count(1)
@@ -105,8 +109,11 @@ class SipTransports:
         """
         listener: StreamListener | None = None
         if transport == "udp":
-            udp = UdpSocket(host, port, _ignore)
+            reporting = self._on_unreachable is not None
+            udp = UdpSocket(host, port, _ignore, on_unreachable=_ignore if reporting else None)
             udp.on_datagram = partial(self._datagram, realm, udp.local)
+            if reporting:
+                udp.on_unreachable = partial(self._unreached, realm, udp.local)
             self._udp[realm, udp.local] = udp
             address = udp.local
         else:
@@ -187,6 +194,7 @@ class SipTransports:
             "datagrams_in": sum(udp.received for udp in self._udp.values()),
             "datagrams_out": sum(udp.sent for udp in self._udp.values()),
             "datagrams_dropped": sum(udp.dropped for udp in self._udp.values()),
+            "datagrams_unreachable": sum(udp.unreachable for udp in self._udp.values()),
         }
 
     def waiting(self) -> list[tuple[int, int]]:
@@ -219,6 +227,10 @@ class SipTransports:
 
     def _datagram(self, realm: str, local: Address, data: bytes, remote: Address) -> None:
         self._on_datagram(Flow("udp", realm, local, remote), data)
+
+    def _unreached(self, realm: str, bound: Address, quoted: bytes, remote: Address, reason: str) -> None:
+        if self._on_unreachable is not None and not self._closing:
+            self._on_unreachable(Flow("udp", realm, bound, remote), quoted, reason)
 
     def _send_udp(self, data: bytes, flow: Flow) -> Flow | None:
         udp = self._udp.get((flow.realm, flow.local))

@@ -1,11 +1,14 @@
 """UDP on the fast path: a non-blocking socket that is drained when the poller says readable."""
 
 import asyncio
+import os
+import select
 import socket
 import struct
 from collections import deque
 from collections.abc import Callable
 
+from imskit.icmp import report_errors, reports
 from imskit.sockets import Address, bound_socket, local_address
 
 # Datagrams that one wake-up may take before the loop sees to other sockets; the poller is level-triggered.
@@ -21,6 +24,9 @@ class UdpSocket:
 
     ``send`` goes straight to the kernel. While the kernel's buffer is full, datagrams wait in a bounded queue; beyond
     that they are dropped and counted in ``dropped``, as the network itself would (the transactions above retransmit).
+
+    With ``on_unreachable(quoted, remote, reason)`` the network's word that a datagram did not arrive (ICMP) is asked
+    for; ``quoted`` is what it repeats of that datagram.
     """
 
     def __init__(
@@ -32,6 +38,7 @@ class UdpSocket:
         loop: asyncio.AbstractEventLoop | None = None,
         connect: Address | None = None,
         on_error: Callable[[OSError], None] | None = None,
+        on_unreachable: Callable[[bytes, Address, str], None] | None = None,
     ) -> None:
         self._loop = loop or asyncio.get_running_loop()
         self._sock = bound_socket(socket.SOCK_DGRAM, host, port, receive_buffer=_RECEIVE_BUFFER)
@@ -47,7 +54,16 @@ class UdpSocket:
         self.sent = 0
         self.dropped = 0
         self.closed = False
-        self._loop.add_reader(self._sock, self._readable)
+        self.unreachable = 0
+        self.on_unreachable = on_unreachable
+        self._watched: socket.socket | select.epoll = self._sock
+        if on_unreachable is not None:
+            # An error in the queue shows as POLLERR, at which libuv stops watching a descriptor. It is watched through
+            # a poller of its own, which is merely readable then.
+            report_errors(self._sock)
+            self._watched = select.epoll(1)
+            self._watched.register(self._sock, select.EPOLLIN)
+        self._loop.add_reader(self._watched, self._readable)
 
     def send(self, data: bytes, remote: Address) -> None:
         """Send one datagram; raises OSError when the kernel refuses it (too long, no route)."""
@@ -74,17 +90,38 @@ class UdpSocket:
         if self.closed:
             return
         self.closed = True
-        self._loop.remove_reader(self._sock)
+        self._loop.remove_reader(self._watched)
         self._loop.remove_writer(self._sock)
+        if isinstance(self._watched, select.epoll):
+            self._watched.close()
         self._queue.clear()
         self._sock.close()
 
     def _put(self, data: bytes, remote: Address) -> None:
-        if self._connected is None:
-            self._sock.sendto(data, remote)
-        else:
+        if self._connected is not None:
             self._sock.send(data)
+        else:
+            try:
+                self._sock.sendto(data, remote)
+            except (BlockingIOError, InterruptedError):
+                raise
+            except OSError:
+                if self.on_unreachable is None:
+                    raise
+                self._errors()
+                self._sock.sendto(data, remote)  # it may have been the error of an earlier datagram
         self.sent += 1
+
+    def _errors(self) -> int:
+        """Read the queue of errors; returns how many were the network's word on datagrams of before."""
+        if self.on_unreachable is None:
+            return 0
+        found = reports(self._sock)
+        self.unreachable += len(found)
+        for quoted, remote, number in found:
+            # Not from within a send: whoever sends is in the middle of something.
+            self._loop.call_soon(self.on_unreachable, quoted, remote, os.strerror(number).lower())
+        return len(found)
 
     def _enqueue(self, data: bytes, remote: Address) -> None:
         if self._queued + len(data) > _QUEUE_OCTETS:
@@ -99,6 +136,7 @@ class UdpSocket:
             try:
                 self._put(data, remote)
             except (BlockingIOError, InterruptedError):
+                self._loop.add_writer(self._sock, self._writable)  # an error may have stopped the watching
                 return
             except OSError as error:
                 self.dropped += 1
@@ -111,14 +149,18 @@ class UdpSocket:
 
     def _readable(self) -> None:
         receive, deliver = self._sock.recvfrom, self.on_datagram
-        for _ in range(_BUDGET):
+        for turn in range(_BUDGET):
             try:
                 data, remote = receive(_LARGEST)
             except (BlockingIOError, InterruptedError):
+                if turn == 0:
+                    self._errors()
                 return
             except OSError as error:  # an ICMP error that the kernel kept for us
-                self._failed(error)
-                return
+                if not self._errors():
+                    self._failed(error)
+                    return
+                continue
             self.received += 1
             deliver(data, remote[:2])
             if self.closed:

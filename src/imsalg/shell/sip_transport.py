@@ -5,10 +5,11 @@ answered. Keep-alives never reach the engine (RFC 5626 3.5.1, 4.4.1).
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 
 from imsalg.core.admission import Admission
-from imsalg.core.events import BadMessageIn, Event, FlowClosed, Received, SendFailed
+from imsalg.core.events import BadMessageIn, Event, FlowClosed, Received, SendFailed, Unreachable
 from imsalg.settings import Settings
 from imskit.transports import SipTransports
 from imswire.base import ProtocolError
@@ -17,6 +18,9 @@ from imswire.sip.message import Request, Response
 from imswire.sip.parser import BadMessage, Limits, Ping, StreamFramer, parse
 from imswire.sip.transaction import Send
 
+# Our own Via, the top one, with what ends its branch: ICMP may have cut the request short.
+_OWN_VIA = re.compile(rb"\r\nVia: SIP/2\.0/UDP [^\r\n;,]*;branch=(z9hG4bK[\w.-]{1,100})[\r;]", re.ASCII)
+_METHOD = re.compile(rb"([A-Z]{1,32}) ")
 _LINE_ENDS = frozenset(b"\r\n\0")
 
 
@@ -37,6 +41,7 @@ class SipDoor:
             on_flow_closed=self._closed,
             on_stream_error=self._stream_error,
             on_send_failed=self._send_failed,
+            on_unreachable=self._unreachable,
             settings=settings.streams,
         )
 
@@ -78,6 +83,12 @@ class SipDoor:
     def _send_failed(self, flow: Flow, reason: str) -> None:
         if flow.transport in RELIABLE:  # a datagram that could not go was reported with its message
             self._post(FlowClosed(flow, reason))
+
+    def _unreachable(self, flow: Flow, quoted: bytes, reason: str) -> None:
+        """ICMP says that a datagram of ours did not arrive. Whoever makes that up cannot know our branch."""
+        method, via = _METHOD.match(quoted), _OWN_VIA.search(quoted)
+        if method is not None and via is not None:
+            self._post(Unreachable(flow, via[1].decode("ascii"), method[1].decode("ascii"), reason))
 
     # --- out ---
 

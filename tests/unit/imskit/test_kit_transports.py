@@ -556,3 +556,34 @@ def test_endpoints_that_are_none(text: str) -> None:
 def test_tls_contexts_of_a_listener_send_no_tickets(files: Files) -> None:
     context: ssl.SSLContext = server_context(*files)
     assert context.num_tickets == 0
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@on_loop
+async def test_what_did_not_arrive_is_reported_and_the_socket_goes_on(host: str) -> None:
+    gone: asyncio.Queue[tuple[bytes, Address, str]] = asyncio.Queue()
+    got: asyncio.Queue[tuple[bytes, Address]] = asyncio.Queue()
+    udp = UdpSocket(
+        host,
+        0,
+        lambda data, remote: got.put_nowait((data, remote)),
+        on_unreachable=lambda quoted, remote, reason: gone.put_nowait((quoted, remote, reason)),
+    )
+    dead = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+    dead.bind((host, 0))
+    nobody = dead.getsockname()[:2]
+    dead.close()
+    for number in range(3):
+        udp.send(b"INVITE %d" % number, nobody)
+    udp.send(b"to myself", udp.local)  # the errors of others are not those of this one
+    assert await got.get() == (b"to myself", udp.local)
+    for number in range(3):
+        assert await gone.get() == (b"INVITE %d" % number, nobody, "connection refused")
+    for number in range(5):  # an error, then a datagram, again and again: the socket is still watched
+        udp.send(b"once more", nobody)
+        await gone.get()
+        udp.send(b"%d" % number, udp.local)
+        assert (await got.get())[0] == b"%d" % number
+    assert udp.unreachable == 8
+    assert udp.dropped == 0
+    udp.close()
