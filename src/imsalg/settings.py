@@ -159,6 +159,7 @@ class LimitSettings:
     contacts_per_user: Positive = 10
     retry_after: Positive = 10
     media_lines: Positive = 64
+    stun_rate: Positive = 2_000  # STUN keep-alives answered in one second
 
 
 @dataclass(frozen=True)

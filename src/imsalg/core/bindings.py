@@ -52,6 +52,7 @@ class Binding:
         "emergency",
         "expires_at",
         "flow",
+        "flow_name",
         "key",
         "path_token",
         "profile",
@@ -74,6 +75,7 @@ class Binding:
         core_realm: str = "core",
         secured: bool = False,
         emergency: bool = False,
+        flow_name: str = "",
     ) -> None:
         self.aor = aor
         self.contact = contact
@@ -86,6 +88,7 @@ class Binding:
         self.agreed = agreed
         self.secured = secured  # the UE agreed to secure its signalling (RFC 3329)
         self.emergency = emergency  # registered for emergency calls alone (TS 24.229 5.2.10)
+        self.flow_name = flow_name  # instance and reg-id of a UE that uses outbound (RFC 5626 6)
         self.user = user_of(aor)
         self.profile = AccessProfile(flow.realm, core_realm, agreed, self.user)
         self._identities = {identity_key(NameAddr.parse(value).uri): value for value in self.associated}

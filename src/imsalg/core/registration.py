@@ -3,7 +3,7 @@
 TS 24.229 5.2.2, RFC 3327 (Path), RFC 3608 (Service-Route), RFC 3329 as extended by TS 24.229 7.2A.7 (``mediasec``).
 """
 
-from imsalg.core import header_policy, security
+from imsalg.core import header_policy, outbound, security
 from imsalg.core.bindings import Binding, contact_key, identity_key, user_of
 from imsalg.core.context import Context
 from imsalg.core.header_policy import Direction
@@ -51,7 +51,7 @@ class Registration:
         core = ctx.cores[flow.realm]
         way = ctx.network.next_hop(core)
         token = ctx.mint.seal_flow(PATH, flow)
-        headers.prepend("Path", ctx.network.face(flow_of(way)).record_route(token))
+        headers.prepend("Path", ctx.network.face(flow_of(way)).record_route(token, outbound.path_params(request)))
         for name in ("Require", "Supported"):
             if not outgoing.has_option(name, "path"):
                 headers.add(name, "path")
@@ -118,6 +118,9 @@ class Registration:
             if agreement.wanted_by(request.headers):
                 response.headers.add("Security-Server", agreement.server)
         if 200 <= response.status < 300:
+            if forward.arrival is not None:
+                arrival = forward.arrival
+                outbound.flow_timer(response, arrival, ctx.settings.realm[arrival.realm].flow_timer)
             self._store(forward, response, aor, security.agreed(client, mechanisms))
         if response.status >= 200:
             forward.answered = True
@@ -155,7 +158,10 @@ class Registration:
                 agreed=agreed,
                 core_realm=ctx.cores[flow.realm],
                 secured=forward.secured,
+                flow_name=outbound.flow_name(contact, response),
             )
+            for former in outbound.replaced(ctx.registrar, binding):
+                self._forget(former, "replaced")
             try:
                 ctx.registrar.put(binding)
             except LimitExceeded as error:

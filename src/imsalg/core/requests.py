@@ -32,7 +32,7 @@ CAPABILITIES = (
         "ACK, BYE, CANCEL, INFO, INVITE, MESSAGE, NOTIFY, OPTIONS, PRACK, PUBLISH, REFER, REGISTER, SUBSCRIBE, UPDATE",
     ),
     ("Accept", "application/sdp"),
-    ("Supported", "path"),
+    ("Supported", "path, outbound"),
 )
 """What an OPTIONS to this node is told (RFC 3261 11.2)."""
 SCHEMES = frozenset({"sip", "sips", "tel", "urn", "im", "pres"})

@@ -125,10 +125,18 @@ def _sip(metrics: Metrics, engine: Engine, sip: SipDoor, tally: Tally) -> None:
     )
     metrics.counters_of(
         "sip_datagrams",
-        "SIP over UDP: datagrams received, sent, and dropped because the kernel would not take them.",
+        "SIP over UDP: datagrams in, out, dropped since the kernel would not take them, and reported unreachable.",
         ("outcome",),
-        lambda: {(name,): sockets.stats()[f"datagrams_{name}"] for name in ("in", "out", "dropped")},
+        lambda: {(name,): sockets.stats()[f"datagrams_{name}"] for name in ("in", "out", "dropped", "unreachable")},
     )
+    metrics.counter_of("sip_keepalives", "Keep-alives of UEs: CRLF and STUN.", lambda: sip.keepalives)
+    metrics.counters_of(
+        "name_searches",
+        "Next hops that were looked up in the DNS.",
+        ("outcome",),
+        lambda: {("found",): ctx.hops.located, ("not-found",): ctx.hops.not_located},
+    )
+    metrics.counter_of("failovers", "Requests that went on to another target.", lambda: ctx.hops.failovers)
 
 
 def _overload(metrics: Metrics, sip: SipDoor) -> None:

@@ -17,6 +17,7 @@ from imswire.sip.flow import RELIABLE, Flow
 from imswire.sip.message import Request, Response
 from imswire.sip.parser import BadMessage, Limits, Ping, StreamFramer, parse
 from imswire.sip.transaction import Send
+from imswire.stun import answer, is_stun, parse_request
 
 # Our own Via, the top one, with what ends its branch: ICMP may have cut the request short.
 _OWN_VIA = re.compile(rb"\r\nVia: SIP/2\.0/UDP [^\r\n;,]*;branch=(z9hG4bK[\w.-]{1,100})[\r;]", re.ASCII)
@@ -34,6 +35,9 @@ class SipDoor:
         self._limits = Limits(message=limits.message, header_bytes=limits.header_bytes, headers=limits.headers)
         self.keepalives = 0
         self.admission: Admission | None = None
+        self._clock = asyncio.get_running_loop().time
+        self._stun_rate = self._stun_left = limits.stun_rate
+        self._stun_second = 0
         self.transports = SipTransports(
             lambda: StreamFramer(self._limits),
             on_datagram=self._datagram,
@@ -51,7 +55,25 @@ class SipDoor:
         if len(data) <= 4 and _LINE_ENDS.issuperset(data):
             self.keepalives += 1  # CRLF (or a lone NUL, which some peers send) keeps a NAT open; UDP has no pong for it
             return
+        if data[0] < 4 and is_stun(data):
+            self._stun(flow, data)
+            return
         self._message(flow, data)
+
+    def _stun(self, flow: Flow, data: bytes) -> None:
+        """A keep-alive (RFC 5626 5.4, 8): answered at once, up to so many in a second, whatever else there is to do."""
+        second = int(self._clock())
+        if second != self._stun_second:
+            self._stun_second, self._stun_left = second, self._stun_rate
+        self._stun_left -= 1
+        if self._stun_left < 0:
+            return
+        try:
+            reply = answer(parse_request(data), flow.remote)
+        except ProtocolError:
+            return  # RFC 5389 7.3: silently
+        self.keepalives += 1
+        self.transports.send(reply, flow)
 
     def _frame(self, flow: Flow, frame: bytes | Ping) -> None:
         if isinstance(frame, Ping):
