@@ -321,7 +321,7 @@ def test_options_for_the_node_itself(uri: str) -> None:
     assert ok.to_tag
     assert "INVITE" in ok.headers.values("allow")
     assert ok.headers.get("accept") == "application/sdp"
-    assert ok.headers.get("supported") == "path"
+    assert ok.headers.get("supported") == "path, outbound"
 
 
 def test_options_that_run_out_of_hops_end_here_and_others_pass() -> None:
