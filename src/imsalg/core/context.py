@@ -194,19 +194,26 @@ class Context:
         """Send a response through its server transaction."""
         self.transactions(self.layer.respond(key, response, self.now))
 
-    def reply(self, request: Request, answer: Answer) -> Response:
-        """The response that ``answer`` asks for (RFC 3261 8.2.6; the Warning is 20.43's 399)."""
+    def reply(self, request: Request, answer: Answer, *, tagged: bool = True) -> Response:
+        """The response that ``answer`` asks for (RFC 3261 8.2.6; the Warning is 20.43's 399).
+
+        Its To tag is a new one, or with ``tagged`` False derived from the request.
+        """
         headers = list(answer.headers)
         if answer.warning:
             headers.append(("Warning", f"399 {self.warning_host} {quote(answer.warning)}"))
         if answer.retry_after is not None:
             headers.append(("Retry-After", str(answer.retry_after)))
-        return request.reply(answer.status, answer.reason, to_tag=self.ids.tag(), headers=headers)
+        return request.reply(answer.status, answer.reason, to_tag=self.ids.tag() if tagged else None, headers=headers)
 
     def answer(self, key: ServerKey, request: Request, answer: Answer) -> None:
         """Answer a request ourselves."""
         if answer.status >= 300:
             self.stats.refused += 1
+        if answer.once:
+            # No tag of chance: a repetition of the request gets the same response, from nothing that is kept.
+            self.transactions(self.layer.respond_once(key, self.reply(request, answer, tagged=False), self.now))
+            return
         self.respond(key, self.reply(request, answer))
 
     def answer_to(self, error: Answer | ProtocolError) -> Answer:

@@ -86,6 +86,7 @@ class Engine:
             ids,
             Timers(t1=timers.t1, t2=timers.t2, t4=timers.t4, c=timers.timer_c),
             TransactionLimits(transactions=settings.limits.transactions),
+            strict=frozenset(name for name, realm in settings.realm.items() if realm.kind == "access"),
         )
         self._ctx = Context(settings, tuple(listeners), layer, media, ids, token_key, tracing=tracing)
         self._layer = layer

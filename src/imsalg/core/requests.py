@@ -11,6 +11,7 @@ from imsalg.core.guard import Guard
 from imsalg.core.header_policy import Direction, Trust
 from imsalg.core.media_events import AccessProfile, Side
 from imsalg.core.offers import OFFERING, Offers
+from imsalg.core.ownership import same_ue
 from imsalg.core.release import Release
 from imsalg.core.routing import Way, next_uri, unwrap_strict
 from imsalg.core.sdp_body import readable
@@ -23,6 +24,8 @@ from imswire.sip.transaction import ServerKey
 from imswire.sip.values import NameAddr
 
 MAX_FORWARDS = 70
+MAX_CSEQ = 2**31 - 1
+"""In dialogs (RFC 3261 8.1.1.5): a BYE in a UE's name has to find a number above."""
 DIALOG_FORMING = frozenset({"SUBSCRIBE", "REFER", "NOTIFY"})
 """Besides INVITE: requests whose dialogs this node stays in by Record-Route (RFC 6665, RFC 3515)."""
 NOT_ALLOWED_OUT_OF_DIALOG = frozenset({"BYE", "PRACK", "UPDATE", "INFO"})
@@ -132,6 +135,9 @@ class Requests:
                 ctx.stats.dropped += 1
                 return
             call = found[0]
+            if side is Side.ACCESS and not same_ue(ctx.registrar, call.profile.user, call.flows[Side.ACCESS], flow):
+                ctx.stats.dropped += 1
+                return
             ctx.call, ctx.who = call, call.profile.user
             if side is Side.ACCESS:
                 _as_secure(call, flow)
@@ -174,10 +180,14 @@ class Requests:
         ctx.call, ctx.who = call, call.profile.user
         if token_side is not side:
             raise Answer(403, "this Route belongs to the other side")
+        if side is Side.ACCESS and not same_ue(ctx.registrar, call.profile.user, call.flows[Side.ACCESS], flow):
+            raise Answer(403, "this dialog is another UE's")
         if call.stage is Stage.ENDING and request.method != "BYE":
             raise Answer(481)
         if side is Side.ACCESS:
             _as_secure(call, flow)
+        if request.cseq.number > MAX_CSEQ:
+            raise Answer(400, "CSeq of 2**31 or more")
         forward = Forward(key, request, outgoing, flow, side, call)
         forward.leg = leg_of(call, side, request)
         self._offers.check(call, forward)
@@ -191,9 +201,7 @@ class Requests:
             forward.charging = call.charging
         else:
             ctx.asserting.request(outgoing, access, vector=call.charging)
-            call.flows[Side.ACCESS] = (
-                flow  # the UE may have opened a new connection; the token proves that it is of the call
-            )
+            call.flows[Side.ACCESS] = flow  # the UE may have opened a new connection
         self._note_dialog(call, side, request)
         self._guard.touched(call)
         ctx.register_forward(forward)
@@ -248,6 +256,10 @@ class Requests:
             way: Way = ue_flow
             trust = ctx.asserting.trust[ue_flow.realm]
         else:
+            known = unpack_flow(payload)
+            user = next((binding.user for binding in ctx.registrar.on_flow(known)), "")
+            if not same_ue(ctx.registrar, user, known, flow):
+                raise Answer(481, "this dialog is another UE's")
             way = ctx.network.resolve(next_uri(outgoing), ctx.cores[flow.realm])
             trust = ctx.asserting.trust[flow.realm]
         header_policy.apply(OUT[side], outgoing, trust)
@@ -277,7 +289,7 @@ class Requests:
         realm = ctx.settings.realm[flow.realm]
         binding = self._sender(request, flow)
         if binding is None and not realm.allow_unregistered:
-            raise Answer(403, "not registered here")
+            raise Answer(403, "not registered here", once=True)
         if binding is not None and binding.secured:
             ctx.agreements[flow.realm].hold_to(request, flow)
         if binding is not None:
@@ -408,6 +420,8 @@ class Requests:
             request.need("from"), request.headers.get("contact") or "", request.headers.get_all("record-route")
         )
         tokens = {Side.ACCESS: ctx.mint.seal(CALL_ACCESS, payload), Side.CORE: ctx.mint.seal(CALL_CORE, payload)}
+        if request.cseq.number > MAX_CSEQ:
+            raise Answer(400, "CSeq of 2**31 or more")
         call = Call(key, request.call_id, side, caller, profile, tokens)
         call.saw_cseq(side, request.cseq.number)
         ctx.call = call

@@ -36,7 +36,8 @@ class Stage(Enum):
 class Answer(Exception):
     """An answer of our own: raised by a procedure that refuses a request, or handed on where a call is ended.
 
-    ``warning`` becomes a Warning (and the text of a Reason), ``retry_after`` is seconds.
+    ``warning`` becomes a Warning (and the text of a Reason), ``retry_after`` is seconds. ``once``: over UDP it is sent
+    once and forgotten (RFC 3261 8.2.7), for it goes to an address that nobody has vouched for.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Answer(Exception):
         reason: str | None = None,
         retry_after: int | None = None,
         headers: Sequence[tuple[str, str]] = (),
+        once: bool = False,
     ) -> None:
         super().__init__(status, warning)
         self.status = status
@@ -54,6 +56,7 @@ class Answer(Exception):
         self.reason = reason
         self.retry_after = retry_after
         self.headers = headers
+        self.once = once
 
 
 class Party:

@@ -7,7 +7,7 @@ timer of length zero (reliable transports) is taken at once. All timers are in :
 Nothing here reads a clock or sends: callers give ``now`` (seconds, monotonic) and carry out :class:`Send`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import lru_cache
 
 from imswire.base import LimitExceeded, ProtocolError
@@ -33,6 +33,7 @@ from imswire.sip.transaction_rules import (
     hop_request,
     peer,
     response_flow,
+    same_host,
     server_key,
     timer_wait,
 )
@@ -85,11 +86,19 @@ class TransactionLayer:
 
     Every method that takes ``now`` returns the outputs in order. Raises LimitExceeded ``sip.transactions`` when a new
     transaction would exceed the limit (answer such a request with a stateless 503); ProtocolError from a message whose
-    top Via, CSeq or tags cannot be read (:func:`imswire.sip.parser.parse` refuses those before).
+    top Via, CSeq or tags cannot be read (:func:`imswire.sip.parser.parse` refuses those before). In the realms of
+    ``strict`` a response counts only when it comes from the host that the request went to.
     """
 
-    def __init__(self, ids: IdSource, timers: Timers | None = None, limits: TransactionLimits | None = None) -> None:
+    def __init__(
+        self,
+        ids: IdSource,
+        timers: Timers | None = None,
+        limits: TransactionLimits | None = None,
+        strict: Container[str] = (),
+    ) -> None:
         self._ids = ids
+        self._strict = strict
         self._timers = timers or Timers()
         self._limits = limits or TransactionLimits()
         self._clients: dict[ClientKey, Transaction] = {}
@@ -149,6 +158,19 @@ class TransactionLayer:
         txn = self._servers.get(key)
         if txn is not None:
             self._step(txn, class_of(response), response, now, out)
+        return out
+
+    def respond_once(self, key: ServerKey, response: Response, now: float) -> list[Output]:
+        """Send a final response; over an unreliable transport forget the transaction with it (RFC 3261 8.2.7).
+
+        It is not repeated, and a repeated request is a new one: nobody can have a victim showered by forging its
+        address once.
+        """
+        out = self.respond(key, response, now)
+        txn = self._servers.get(key)
+        if txn is not None and not txn.flow.reliable:
+            txn.state = State.TERMINATED
+            self._remove(txn)
         return out
 
     def request(
@@ -237,8 +259,13 @@ class TransactionLayer:
         if via is None or cseq is None:
             raise ProtocolError("sip.missing", "Via and CSeq tell what a response answers")
         txn = self._clients.get(ClientKey(Via.parse(via).branch or "", CSeq.parse(cseq).method))
-        # A response from another realm than the request went to is none of ours, whatever its branch says.
-        if txn is None or txn.flow.realm != flow.realm:
+        # A response from another realm than the request went to is none of ours, whatever its branch says; nor is one
+        # from another host where hosts are known by the address that they were asked at.
+        if (
+            txn is None
+            or txn.flow.realm != flow.realm
+            or (flow.realm in self._strict and txn.flow.remote[0] != flow.remote[0])
+        ):
             return [StrayResponse(response, flow)]
         out: list[Output] = []
         self._step(txn, class_of(response), response, now, out, flow)
@@ -272,6 +299,12 @@ class TransactionLayer:
 
     def _answer_cancel(self, txn: Transaction, key: ServerKey, now: float, out: list[Output]) -> None:
         invite = self._servers.get(ServerKey(key.branch, key.sent_by, "INVITE"))
+        if invite is not None and not same_host(invite.flow, txn.flow):
+            # Only who sent the INVITE may cancel it: its branch is no secret of its sender's alone (RFC 3261 26.1.4).
+            # Nothing of this one is kept, or it would stand in the way of a true CANCEL.
+            out.append(Send(txn.request.reply(481), txn.flow))
+            self._remove(txn)
+            return
         if invite is None or invite.server_key is None:
             self._step(txn, Event.FAILURE, txn.request.reply(481, to_tag=self._ids.tag()), now, out)
             out.append(CancelArrived(key, None, txn.request))

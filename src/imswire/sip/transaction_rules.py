@@ -79,6 +79,11 @@ def _same_host(named: str, address: str) -> bool:
         return False
 
 
+def same_host(one: Flow, other: Flow) -> bool:
+    """True when two messages came from the same host of the same realm."""
+    return one.realm == other.realm and one.remote[0] == other.remote[0]
+
+
 def response_flow(via: Via, flow: Flow) -> Flow:
     """Where responses go: the same connection; on UDP the source port with rport, else the sent-by port (18.2.2)."""
     if flow.reliable or via.has_rport:
