@@ -81,7 +81,7 @@ async def _one(storm: Storm, out: Console, name: str, wrong: list[str]) -> None:
     )
     if done.fates[Fate.BROKEN]:
         wrong.append(f"{name}: {done.fates[Fate.BROKEN]} calls are neither alive nor ended: {done.reasons}")
-    if done.fates[Fate.GONE] and name != "kill_controller":
+    if done.fates[Fate.GONE]:
         wrong.append(f"{name}: {done.fates[Fate.GONE]} calls lost their media without a word: {done.reasons}")
 
 

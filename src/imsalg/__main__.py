@@ -8,6 +8,8 @@ import typer
 from imsalg.settings import Settings
 from imsalg.shell.daemon import serve
 from imsalg.shell.show import show
+from imsalg.shell.sqlite_store import open_store, set_aside, state_file
+from imsalg.shell.store import StoreError
 from imskit import logs
 from imskit.admin import ROWS, AdminError, Query
 from imskit.driver import run as run_loop
@@ -44,13 +46,22 @@ def run(
     ready_fd: Annotated[
         int | None, typer.Option(help="Write one JSON line with process id and real addresses to this descriptor.")
     ] = None,
+    set_state_aside: Annotated[
+        bool, typer.Option(help="Rename a state file that cannot be used and begin without; a good one is kept.")
+    ] = False,
 ) -> None:
     """Serve until SIGTERM or SIGINT; SIGHUP reopens the trace file."""
     settings = _load(config)
     logs.configure(settings.log.level, settings.log.format)
     try:
-        status = run_loop(serve(settings, ready_fd))
-    except (SettingsError, TlsConfigError, OSError) as error:
+        if (
+            set_state_aside
+            and settings.state.store == "sqlite"
+            and (aside := set_aside(state_file(settings.state, config)))
+        ):
+            typer.echo(f"imsalg: the old state is in {aside}", err=True)
+        status = run_loop(serve(settings, open_store(settings.state, config), ready_fd))
+    except (SettingsError, TlsConfigError, StoreError, OSError) as error:
         typer.echo(f"imsalg cannot start: {error}", err=True)
         raise typer.Exit(1) from None
     raise typer.Exit(status)
@@ -131,6 +142,31 @@ def registrations(
 def gateways(config: MaybeConfig = None, socket: Socket = None, json: Json = False) -> None:
     """Media gateways, their state and load."""
     _ask(Query("gateways"), config, socket, as_json=json)
+
+
+@show_app.command(epilog="Example:  imsalg show state -c configs/imsalg.toml")
+def state(config: MaybeConfig = None, socket: Socket = None, json: Json = False) -> None:
+    """How much is kept for the next start, and how much of it is not written yet."""
+    _ask(Query("state"), config, socket, as_json=json)
+
+
+@app.command(epilog="Example:  imsalg drain -c configs/imsalg.toml --deadline 300")
+def drain(
+    config: MaybeConfig = None,
+    socket: Socket = None,
+    deadline: Annotated[
+        float | None, typer.Option(min=0, help="Seconds after which calls that are left are released; none: never.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Refuse new calls with 503 and Retry-After; calls in progress go on."""
+    _ask(Query("drain", "" if deadline is None else str(deadline)), config, socket, as_json=json)
+
+
+@app.command(epilog="Example:  imsalg undrain -c configs/imsalg.toml")
+def undrain(config: MaybeConfig = None, socket: Socket = None, json: Json = False) -> None:
+    """Take new calls again."""
+    _ask(Query("undrain"), config, socket, as_json=json)
 
 
 def main() -> None:

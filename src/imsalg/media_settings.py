@@ -106,13 +106,16 @@ class GatewayTimers:
 
     ``heartbeat``: an idle gateway is audited this often; ``heartbeat_timeout``: no sign of life for this long after it
     was asked means that it is lost. ``reconnect_grace``: how long calls of a gateway whose association broke wait for
-    it to come back before they are ended. ``request``: a transaction without an answer is given up after this.
-    ``audit``: what a gateway holds is compared this often with what calls claim, besides after every break; 0 is never.
+    it to come back before they are ended; ``restart_grace``: the same for calls that were kept over a restart of this
+    node, whose gateways first have to find it again. ``request``: a transaction without an answer is given up after
+    this. ``audit``: what a gateway holds is compared this often with what calls claim, besides after every break; 0 is
+    never.
     """
 
     heartbeat: float = 2.0
     heartbeat_timeout: float = 2.0
     reconnect_grace: float = 2.0
+    restart_grace: float = 30.0
     request: float = 4.0
     audit: float = 300.0
 

@@ -6,14 +6,14 @@ Durations are seconds, sizes octets. ``[realm.<name>]`` holds what a realm is fo
 
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
-from typing import Literal
+from typing import Annotated, Literal
 
 from imsalg.dns_settings import DnsSettings
 from imsalg.duty_settings import ChargingSettings, DutyRealm, RegEventSettings
 from imsalg.media_settings import FailureSettings, GatewayTimers, MediaLimits, MediaPolicy, MediaRealm, MediaSettings
 from imsalg.overload_settings import OverloadSettings
 from imskit.common_settings import AdminSettings, LogSettings, MetricsSettings, StreamSettings, TraceSettings
-from imskit.settings import Port, Positive, Seconds
+from imskit.settings import Port, Positive, Range, Seconds
 from imswire.base import ProtocolError
 from imswire.sip.uri import SipUri
 
@@ -24,7 +24,7 @@ class NodeSettings:
 
     ``name`` is a host name of ours that UEs and the core may put into Route; ``visited_network`` goes into
     P-Visited-Network-ID. ``token_key`` is the secret of Path and Record-Route tokens in hex (32 digits or more);
-    without it one is made at start and tokens of an earlier run are refused.
+    without it one is made and kept in the state file.
     """
 
     name: str = "pcscf.imsalg.example"
@@ -124,6 +124,24 @@ class GatewaySettings:
 
 
 @dataclass(frozen=True)
+class StateSettings:
+    """``[state]``: what outlives the process.
+
+    ``store``: ``sqlite`` writes ``file`` (a relative path is below systemd's ``$STATE_DIRECTORY``, else beside the
+    settings file), ``memory`` forgets everything at the end. ``interval``: seconds between two transactions, and so
+    about what may be lost when the process is killed.
+    """
+
+    store: Literal["sqlite", "memory"] = "sqlite"
+    file: str = "imsalg.db"
+    interval: Annotated[float, Range(0.01, 60.0)] = 0.2
+
+    def __post_init__(self) -> None:
+        if not self.file:
+            raise ValueError("'file' is empty")
+
+
+@dataclass(frozen=True)
 class TimerSettings:
     """``[timers]``: RFC 3261 table 4 and what the proxy adds.
 
@@ -176,6 +194,7 @@ class Settings:
     charging: ChargingSettings = field(default_factory=ChargingSettings)
     reg_event: RegEventSettings = field(default_factory=RegEventSettings)
     timers: TimerSettings = field(default_factory=TimerSettings)
+    state: StateSettings = field(default_factory=StateSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     dns: DnsSettings = field(default_factory=DnsSettings)
     overload: OverloadSettings = field(default_factory=OverloadSettings)

@@ -61,7 +61,8 @@ class SipTransports:
     - ``on_send_failed(flow, reason)``: ``send`` could not deliver; ``flow`` is the value that was given to ``send``.
       Never called from within ``send``.
 
-    ``framer_factory()`` gives each connection its framer. Listeners and sockets use the loop that runs.
+    ``framer_factory()`` gives each connection its framer. Listeners and sockets use the loop that runs. Connections are
+    numbered from ``first_connection``: another one in each process, where flows outlive the process that had them.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class SipTransports:
         on_send_failed: Callable[[Flow, str], None] = _ignore,
         on_unreachable: Callable[[Flow, bytes, str], None] | None = None,
         settings: StreamSettings | None = None,
+        first_connection: int = 1,
     ) -> None:
         self._framer_factory = framer_factory
         self._on_datagram = on_datagram
@@ -87,7 +89,7 @@ class SipTransports:
         self._on_unreachable = on_unreachable
         self._settings = settings or StreamSettings()
         self._loop = asyncio.get_running_loop()
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(first_connection)
         self._udp: dict[tuple[str, Address], UdpSocket] = {}
         self._listeners: list[tuple[Listening, StreamListener | None]] = []
         self._client_contexts: dict[str, ssl.SSLContext] = {}
@@ -162,6 +164,8 @@ class SipTransports:
         if (dialling := self._dialling.get(number)) is not None:
             return self._wait(dialling, data, flow)
         stream, carrier = self._open.get(number, (None, flow))
+        if stream is not None and flow.connection and carrier.remote != flow.remote:
+            return self._failed(flow, "the connection is another's")  # a flow of an earlier process
         if stream is not None and stream.write(data):
             return carrier
         if flow.connection:

@@ -116,7 +116,7 @@ class Lab:
         """Start the three processes, each when the one before is ready (the AGW is once the IMS-ALG has
         taken its ServiceChange); raises :class:`LabError`."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        for path in self.traces:
+        for path in (*self.traces, *self.directory.glob("imsalg.db*")):  # another lab's registrations and calls
             path.unlink()
         for name in ORDER:
             await self.start_one(name)

@@ -21,18 +21,23 @@ FINGERPRINT: iq.Fingerprint = ("sha-256", bytes(range(32)))
 
 
 class Gateway:
-    """The far end of one H.248 link of ``book``. ``requests`` are the transactions that wait for :meth:`answer`."""
+    """The far end of one H.248 link of ``book``. ``requests`` are the transactions that wait for :meth:`answer`.
 
-    def __init__(self, book: Book, link: int = 1) -> None:
+    ``before`` is the same gateway on an earlier link, whose contexts it still has.
+    """
+
+    def __init__(self, book: Book, link: int = 1, before: "Gateway | None" = None) -> None:
         self.book = book
         self.link = link
         self.requests: deque[TransactionRequest] = deque()
         self.seen: list[str] = []
-        self._contexts = 0
-        self._ports = 20_000
+        self.held: set[int] = set(before.held) if before is not None else set()
+        self._contexts: int = before._contexts if before is not None else 0
+        self._ports: int = before._ports if before is not None else 20_000
         self._own = 100
         book.feed(GatewayUp(link, "127.0.0.1:40000"))
-        self._send(TransactionRequest(1, (iq.registration(),)))
+        announced = iq.registration() if before is None else iq.registration(method="Disconnected")
+        self._send(TransactionRequest(1, (announced,)))
         self.take()
         while self.requests:
             self.answer()
@@ -59,6 +64,8 @@ class Gateway:
             actions = tuple(Action(a.context, error=ErrorDescriptor(error, "scripted")) for a in request.actions)
         else:
             actions = tuple(self._reply(action) for action in request.actions)
+            if request.actions == (iq.audit_contexts(),):
+                actions = iq.audit_contexts_reply(sorted(self.held))
         self._send(TransactionReply(request.id, actions))
         return [command for action in request.actions for command in action.commands]
 
@@ -73,6 +80,9 @@ class Gateway:
         if context == CHOOSE_CONTEXT:
             self._contexts += 1
             context = self._contexts
+            self.held.add(context)
+        if any(command.name == "Subtract" for command in action.commands):
+            self.held.discard(context)
         return Action(context, tuple(self._command(command, context, n) for n, command in enumerate(action.commands)))
 
     def _command(self, command: Command, context: int, index: int) -> Command:

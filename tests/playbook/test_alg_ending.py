@@ -306,6 +306,9 @@ def test_a_drain_without_time_releases_at_once() -> None:
     assert not [one for one in book.other if isinstance(one, Drained)]
     book.feed(wire(answer(cancel, 200), SCSCF))
     book.feed(wire(answer(invite, 487), SCSCF))
+    gateway.take()
+    assert not [one for one in book.other if isinstance(one, Drained)], "the Subtract has no reply yet"
+    gateway.answer()
     assert [one for one in book.other if isinstance(one, Drained)] == [Drained()]
     finish(book, gateway)
 

@@ -25,8 +25,11 @@ from tests.system.labs import (
     register,
 )
 
+from imskit.admin import Query, ask
+from imskit.driver import spawn
 from imslab.lab import Lab
 from imslab.ladder.read import TraceLine
+from imslab.storm.traffic import eventually
 from imslab.ue.agent import UeAgent
 from imslab.ue.call import Call, SipFailure
 
@@ -146,40 +149,93 @@ def test_a_worker_falls_silent_and_comes_back() -> None:
         run.run(scenario)
 
 
-def test_the_controller_dies_and_media_go_on() -> None:
-    """kill -9 of the IMS-ALG: media flow; a new one audits, subtracts what it does not know, and serves new calls."""
+def test_the_controller_dies_and_calls_go_on() -> None:
+    """kill -9 of the IMS-ALG in the middle of a call: the bytes never stop, and the next one serves the call: re-INVITE
+    and BYE go through, registrations hold, and no context is lost or left over."""
 
     async def scenario(lab: Lab) -> None:
         alice, bob = await register(lab)
         talk = await establish(alice, bob)
         await talk.texts()
-        contexts = set(call_contexts(await both_bound(lab, talk), talk.outgoing))
+        await both_bound(lab, talk)
+        await written(lab)
+        talking = spawn(keep_talking(talk), name="talk")
         lab.processes["imsalg"].kill()
-        await talk.texts()
         before = time.time()
         await lab.start_one("imsalg")
+        assert "state restored" in log_of(lab, "imsalg")
         await in_service(lab, before, "Disconnected")
+        talking.cancel()
+        sent = await asyncio.gather(talking, return_exceptions=True)
+        assert isinstance(sent[0], asyncio.CancelledError), "the bytes stopped"
+        await talk.texts()
+        assert (await talk.outgoing.reinvite()).status == 200
+        assert (await talk.incoming.reinvite()).status == 200
+        await talk.texts()
+        await works(alice, bob)  # nobody has registered again
+        await talk.hang_up()
+        assert "contexts that nobody claims" not in log_of(lab, "imsalg")
 
-        def subtracted(lines: list[TraceLine]) -> bool:
-            done = {
-                (line.gateway, one.context)
-                for line in lines
-                if line.t > before and line.type == "reply"
-                for one in line.commands
-                if one.command == "Subtract"
-            }
-            return contexts <= done
+    with fresh_lab(imsalg=BRISK) as run:
+        run.run(scenario)
 
-        await lab.wait_lines(subtracted)
+
+def test_a_call_in_the_making_leaves_no_context_behind() -> None:
+    """Killed while bob's phone rings: what was reserved is found by the audit and subtracted."""
+
+    async def scenario(lab: Lab) -> None:
+        alice, bob = await register(lab, SECURE, PLAIN)
+        outgoing = alice.dial(bob.account.aor)
+        incoming = await bob.wait_call()
+        incoming.ring()
+        await outgoing.ringing()
+        await lab.wait_lines(lambda lines: len(call_contexts(lines, outgoing)) == 1)
+        await written(lab)
+        lab.processes["imsalg"].kill()
+        await lab.start_one("imsalg")
+        await lab.wait_lines(lambda lines: not left_over(lines))
         assert "contexts that nobody claims" in log_of(lab, "imsalg")
-        async with asyncio.timeout(SOON):
-            await asyncio.gather(*(call.session.closed for call in talk.ends))
-        for ue in (alice, bob):
-            await ue.register()
+        outgoing.drop()
+        incoming.drop()
         await works(alice, bob)
 
     with fresh_lab(imsalg=BRISK) as run:
         run.run(scenario)
+
+
+def test_a_gateway_that_restarts_while_the_controller_is_away() -> None:
+    """Both die: the calls are known, their contexts are gone, and both ends are told."""
+
+    async def scenario(lab: Lab) -> None:
+        alice, bob = await register(lab)
+        talk = await establish(alice, bob)
+        await talk.texts()
+        await written(lab)
+        lab.processes["imsalg"].kill()
+        lab.processes["agw"].kill()
+        await lab.start_one("imsalg")
+        await lab.start_one("agw")
+        await told(talk.ends)
+        await works(alice, bob)
+
+    with fresh_lab(imsalg=BRISK) as run:
+        run.run(scenario, tidy=False)
+
+
+async def written(lab: Lab) -> None:
+    """Wait until the IMS-ALG has nothing in hand that a kill would take away."""
+
+    def pending() -> int:
+        return int(ask(lab.directory / "imsalg.sock", Query("state"))["pending"])
+
+    await eventually("everything is written", lambda: not pending(), SOON)
+
+
+async def keep_talking(talk: Talk) -> None:
+    """Texts each way without a pause, until it is called off."""
+    while True:
+        await talk.texts()
+        await asyncio.sleep(0.005)
 
 
 async def both_bound(lab: Lab, talk: Talk) -> list[TraceLine]:

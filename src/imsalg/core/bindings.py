@@ -124,9 +124,15 @@ class Registrar:
         self._by_contact: dict[str, dict[tuple[str, str], Binding]] = {}
         self._heap: list[tuple[float, int, Binding]] = []
         self._order = itertools.count()
+        self.changed: set[tuple[str, str]] | None = None
+        """Keys of bindings that came, changed or went, for whoever writes them down; None when nobody does."""
 
     def __len__(self) -> int:
         return len(self._by_key)
+
+    def by_key(self, key: tuple[str, str]) -> Binding | None:
+        """The binding with that :attr:`Binding.key`."""
+        return self._by_key.get(key)
 
     def get(self, aor: str, contact: str) -> Binding | None:
         """The binding of that address of record and contact URI."""
@@ -154,6 +160,7 @@ class Registrar:
         if old is not None:
             self._unlink(old)
         self._by_key[binding.key] = binding
+        self.mark(binding)
         self._by_aor.setdefault(binding.aor, {})[binding.key[1]] = binding
         self._by_contact.setdefault(binding.key[1], {})[binding.key] = binding
         if binding.flow is not None:
@@ -167,6 +174,7 @@ class Registrar:
         """Let a binding end at ``expires_at`` if that is sooner."""
         if self._by_key.get(binding.key) is binding and expires_at < binding.expires_at:
             binding.expires_at = expires_at
+            self.mark(binding)
             heapq.heappush(self._heap, (expires_at, next(self._order), binding))
 
     def remove(self, binding: Binding) -> None:
@@ -174,8 +182,14 @@ class Registrar:
         if self._by_key.get(binding.key) is binding:
             self._unlink(binding)
 
+    def mark(self, binding: Binding) -> None:
+        """Something of the binding changed that has to outlive the process."""
+        if self.changed is not None:
+            self.changed.add(binding.key)
+
     def _unlink(self, binding: Binding) -> None:
         del self._by_key[binding.key]
+        self.mark(binding)
         _drop(self._by_aor, binding.aor, binding.key[1])
         _drop(self._by_contact, binding.key[1], binding.key)
         if binding.flow is not None:
@@ -190,6 +204,7 @@ class Registrar:
         lost = list(self._by_flow.pop(flow, {}).values())
         for binding in lost:
             binding.flow = None
+            self.mark(binding)
         return lost
 
     def sender(self, flow: Flow, contact: str | None, identities: Iterable[str]) -> Binding | None:

@@ -15,10 +15,26 @@ says that the exchange before it is agreed in that leg. The same answer of a leg
 H.248.
 """
 
+from typing import Self
+
 from imsalg.core.call_answers import Answers
-from imsalg.core.call_model import TABLE, ConnectionClosed, Do, Failure, Input, LineFailed, MediaFailed
-from imsalg.core.media_events import AnswerIn, LegConfirmed, OfferFailed, OfferIn
+from imsalg.core.call_model import (
+    TABLE,
+    ConnectionClosed,
+    Do,
+    Failure,
+    Input,
+    LineFailed,
+    MediaFailed,
+    Pending,
+    Stage,
+)
+from imsalg.core.call_state import World
+from imsalg.core.media_events import AccessProfile, AnswerIn, LegConfirmed, OfferFailed, OfferIn
+from imsalg.core.records import MediaRecord
+from imsalg.core.reservations import Line
 from imswire.h248.model import TransactionReply
+from imswire.sdp.model import Limits, SessionDescription
 
 
 class Call(Answers):
@@ -64,6 +80,39 @@ class Call(Answers):
                 self._closed(event.context)
             case Do.CLEAN, TransactionReply():
                 self._clean(event)
+
+    # --- what outlives the process ---
+
+    def record(self) -> MediaRecord | None:
+        """What was agreed last; None before anything was."""
+        last = self._last
+        if last is None or not self.established:
+            return None
+        return MediaRecord(
+            offer=last.offer.body,
+            offer_side=last.offer.side,
+            gateway=self.gateway,
+            lines=tuple(line.record() for line in self.lines.values()),
+            passed=self._passed,
+            served=self._served,
+        )
+
+    @classmethod
+    def restored(cls, world: World, key: str, call_id: str, profile: AccessProfile, record: MediaRecord) -> Self:
+        """The call as it was agreed last; raises ProtocolError when the kept SDP cannot be read."""
+        offer = OfferIn(key, 0, record.offer_side, record.offer, profile, call_id)
+        last = Pending(offer, SessionDescription.parse(record.offer, Limits(media=world.settings.limits.lines)))
+        call = cls(world, offer)
+        call.gateway = record.gateway
+        call.lines = {line.index: Line.restored(line) for line in record.lines}
+        call._passed = dict(record.passed)
+        call._served = record.served
+        last.lines = dict(call.lines)
+        last.ends = {index: line.ends[record.offer_side] for index, line in call.lines.items() if line.ends}
+        call._last = last
+        call.established = True
+        call.stage = Stage.ESTABLISHED
+        return call
 
     def _defer(self, event: AnswerIn | OfferFailed | LegConfirmed) -> None:
         if len(self._deferred) < self._world.settings.limits.held:

@@ -57,6 +57,8 @@ class Media(Protocol):
 
     def next_timer(self) -> float | None: ...
 
+    def busy(self) -> bool: ...
+
 
 OUTCOMES = ("completed", "released", "refused", "cancelled", "failed", "no-answer")
 """How calls end: by a BYE of an end; given up here; refused here; by CANCEL; by a failure response; without any."""
@@ -141,6 +143,7 @@ class Context:
         self.ending: OrderedDict[Call, float] = OrderedDict()
         self.deadlines: Deadlines[Call] = Deadlines()
         self.draining = False
+        self.changed: set[str] | None = None  # keys of calls, for whoever writes them down (imsalg.core.journal)
         # What is being worked on, for the guard and the trace.
         self.server: ServerKey | None = None
         self.request: Request | None = None
@@ -316,14 +319,23 @@ class Context:
     # --- calls ---
 
     def add_call(self, call: Call) -> None:
-        """Make a call findable by its tokens."""
-        call.since = self.now
+        """A new call begins."""
+        self.resume_call(call, self.now)
+        self.stats.calls += 1
+
+    def resume_call(self, call: Call, since: float) -> None:
+        """Make a call that began at ``since`` findable by its tokens."""
+        call.since = since
         self.calls[call.key] = call
         for side, token in call.tokens.items():
             self.by_token[token] = (call, side)
         if call.binding is not None:
             self.by_binding.setdefault(call.binding, {})[call.key] = call
-        self.stats.calls += 1
+
+    def mark(self, call: Call) -> None:
+        """Something of the call changed that has to outlive the process."""
+        if self.changed is not None:
+            self.changed.add(call.key)
 
     def calls_of(self, binding: Binding) -> list[Call]:
         """The calls of a registered contact."""
@@ -345,6 +357,7 @@ class Context:
                 self.drop_forward(forward)  # an aborted one stays: its 2xx may still come and must be ended
         self.ending.pop(call, None)
         self.deadlines.discard(call)
+        self.mark(call)
         if self.calls.pop(call.key, None) is not None:
             self.stats.outcomes[call.outcome or known] += 1
             for token in call.tokens.values():

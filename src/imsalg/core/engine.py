@@ -18,10 +18,14 @@ from imsalg.core.events import (
     FlowClosed,
     Received,
     Resolved,
+    Restore,
     SendFailed,
+    Undrain,
     Unreachable,
 )
 from imsalg.core.guard import Guard
+from imsalg.core.journal import Journal
+from imsalg.core.media import MediaHalf
 from imsalg.core.media_events import (
     BadFromGateway,
     EndCall,
@@ -39,6 +43,7 @@ from imsalg.core.registration import Registration
 from imsalg.core.release import Release
 from imsalg.core.requests import Requests
 from imsalg.core.responses import Responses
+from imsalg.core.restore import Restorer
 from imsalg.core.routing import Listener
 from imsalg.core.sip_call import Answer, Call, Forward, Purpose
 from imsalg.core.sip_trace import complete
@@ -98,6 +103,7 @@ class Engine:
         self._reg_events = RegEvents(self._ctx, self._release)
         self._responses = Responses(self._ctx, self._release, self._offers, self._guard)
         self._registration = Registration(self._ctx, self._responses.targets, self._reg_events)
+        self._journal: Journal | None = None
         self._drain_by: float | None = None
         self._drained = False
         self._seen: Call | None = None  # the call that an event is of, for the trace
@@ -206,10 +212,25 @@ class Engine:
     def _take(self) -> list[Command]:
         ctx = self._ctx
         out, ctx.out = ctx.out, []
-        if ctx.draining and not self._drained and not ctx.calls and not ctx.by_client:
+        if ctx.draining and not self._drained and not ctx.calls and not ctx.by_client and not self._media.busy():
             self._drained = True
             out.append(Drained())
         return out
+
+    # --- what outlives the process ---
+
+    def keep(self, media: MediaHalf) -> Journal:
+        """Mark from now on what changes and has to outlive the process; the caller takes it from the journal."""
+        self._journal = Journal(self._ctx, media, self._reg_events)
+        return self._journal
+
+    def _restore(self, event: Restore) -> None:
+        if self._journal is None:
+            return
+        found = Restorer(self._ctx, self._release, self._guard, self._reg_events, self._journal, event.wall).run(
+            event.records
+        )
+        self._ctx.log("info", "state restored", bindings=found.bindings, calls=found.calls, left_out=found.left_out)
 
     # --- the end of the process ---
 
@@ -218,13 +239,17 @@ class Engine:
         """True once the node has been told to end: new calls are refused."""
         return self._ctx.draining
 
-    def _drain_begins(self, seconds: float) -> None:
-        """Refuse new calls from now on; what is left after ``seconds`` is released."""
+    def _drain_begins(self, seconds: float | None) -> None:
+        """Refuse new calls from now on; what is left after ``seconds`` is released, or lives as long as it likes."""
         ctx = self._ctx
-        ctx.draining = True
-        self._drain_by = ctx.now + seconds
-        if seconds <= 0 or not ctx.calls:
+        ctx.draining, self._drained = True, False
+        self._drain_by = ctx.now + seconds if seconds is not None else None
+        if seconds is not None and (seconds <= 0 or not ctx.calls):
             self._drain_due()
+
+    def _undrain(self) -> None:
+        self._ctx.draining = self._drained = False
+        self._drain_by = None
 
     def _drain_due(self) -> None:
         ctx, self._drain_by = self._ctx, None
@@ -274,6 +299,10 @@ class Engine:
             ctx.transactions(self._layer.unreachable(key, event.flow, ctx.now))
         elif isinstance(event, Drain):
             self._drain_begins(event.seconds)
+        elif isinstance(event, Undrain):
+            self._undrain()
+        elif isinstance(event, Restore):
+            self._restore(event)
         elif isinstance(event, SendFailed):
             ctx.transactions(self._layer.send_failed(event.message, event.flow, ctx.now))
 

@@ -95,18 +95,30 @@ class CloseFlow(Struct, frozen=True):
 
 
 class Drain(Struct, frozen=True):
-    """The process is to end: new calls are refused, and what is left after ``seconds`` is released on both sides.
+    """New calls are refused from now on, and what is left after ``seconds`` is released on both sides (None: never).
 
-    The shell may close the sockets when :class:`Drained` came, or when it has waited long enough.
+    When the process is to end, the shell may close the sockets when :class:`Drained` came, or when it has waited long
+    enough.
     """
 
-    seconds: float = 0.0
+    seconds: float | None = 0.0
+
+
+class Undrain(Struct, frozen=True):
+    """New calls are taken again."""
+
+
+class Restore(Struct, frozen=True):
+    """What an earlier process left: (kind, key, value) of each record, and Unix time now. The first event of all."""
+
+    records: tuple[tuple[str, str, bytes], ...]
+    wall: float
 
 
 class Drained(Struct, frozen=True):
-    """After a :class:`Drain`: no call is left, and no request waits for its response."""
+    """After a :class:`Drain`: no call is left, and nothing waits for a response, of SIP or of a media gateway."""
 
 
 SipEvent = Received | BadMessageIn | FlowClosed | SendFailed | Resolved | Unreachable
-Event = SipEvent | Drain | GatewayUp | GatewayDown | FromGateway | BadFromGateway | Inspect
+Event = SipEvent | Drain | Undrain | Restore | GatewayUp | GatewayDown | FromGateway | BadFromGateway | Inspect
 Command = Send | Resolve | CloseFlow | Drained | ToGateway | CloseGateway | Trace | Log | Inspected

@@ -137,6 +137,19 @@ class Gateways:
         if gateway is not None:
             gateway.contexts.pop(context, None)
 
+    def expect(self, mid: str, contexts: dict[int, str], now: float) -> None:
+        """A gateway of an earlier process holds these contexts for calls; it has ``restart_grace`` to come back."""
+        gateway = self.gateways.get(mid)
+        if gateway is None:
+            gateway = self.gateways[mid] = Gateway(mid, 0, now)
+            gateway.state, gateway.away_until = State.AWAY, now + self._settings.timers.restart_grace
+        gateway.contexts.update(contexts)
+
+    @property
+    def last_transaction(self) -> int:
+        """The last transaction id that was used on any link."""
+        return max((link.layer.next_id for link in self.links.values()), default=self._first) - 1
+
     # --- links ---
 
     def up(self, number: int, peer: str, now: float, *, reliable: bool) -> None:
@@ -159,6 +172,7 @@ class Gateways:
         link = self.links.pop(number, None)
         if link is None:
             return
+        self._first = max(self._first, link.layer.next_id)  # no id twice, whoever answers late
         gateway = link.gateway
         if gateway is not None and gateway.link == number:
             gateway.state = State.AWAY

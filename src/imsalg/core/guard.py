@@ -43,6 +43,7 @@ class Guard:
         if call.stage is not Stage.ESTABLISHED:
             return
         ctx = self._ctx
+        ctx.mark(call)
         silent = ctx.settings.timers.silent_call
         due = call.refresh_by
         if due is None and silent > 0:

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from imsalg.core.call import Call
 from imsalg.core.call_model import ConnectionClosed, Failure, LineFailed, MediaFailed, Stage
 from imsalg.core.call_state import CallState
+from imsalg.core.gateway_audit import PROBE
 from imsalg.core.gateway_model import Done, Failed, Lost, State, Ticket
 from imsalg.core.gateways import Gateways
 from imsalg.core.media_events import (
+    AccessProfile,
     AnswerIn,
     BadFromGateway,
     CallEnded,
@@ -31,6 +33,7 @@ from imsalg.core.media_events import (
 )
 from imsalg.core.media_failures import FAILURES, reaction
 from imsalg.core.media_looks import Looks
+from imsalg.core.records import MediaRecord
 from imsalg.media_settings import MediaSettings
 from imswire.h248.model import CHOOSE_CONTEXT, Action
 
@@ -67,6 +70,8 @@ class MediaHalf:
         """Offers and answers refused here, by SIP status."""
         self.failures: Counter[str] = Counter()
         """Media failures that gateways reported, by their kind (a key of :data:`FAILURES`)."""
+        self.changed: set[str] | None = None
+        """Keys of calls whose media have changed, for whoever writes them down; None when nobody does."""
         self._tracing = tracing
         self._out: list[MediaCommand] = []
         self._now = 0.0
@@ -88,6 +93,7 @@ class MediaHalf:
                 call = self.calls.get(event.call)
                 if call is not None:
                     call.handle(event)
+                    self._mark(call)
             case GatewayUp(link, peer, reliable):
                 self.gateways.up(link, peer, now, reliable=reliable)
             case GatewayDown(link, reason):
@@ -109,6 +115,11 @@ class MediaHalf:
     def next_timer(self) -> float | None:
         """The earliest timer, or None."""
         return self.gateways.next_timer()
+
+    def busy(self) -> bool:
+        """True while a gateway owes the reply to anything but a heartbeat."""
+        links = self.gateways.links.values()
+        return any(ticket is not PROBE for link in links for ticket in link.tickets.values())
 
     def stats(self) -> dict[str, int]:
         """Gauges: calls known, contexts held, gateways in service."""
@@ -162,6 +173,7 @@ class MediaHalf:
         if call is None:
             self._looks.done(report)
             return
+        self._mark(call)
         if report.reply is None:
             call.outcome(report.ticket, Failure(report.code, report.text))
         elif report.reply.error is not None:
@@ -180,6 +192,7 @@ class MediaHalf:
         call = self.calls.get(gateway.contexts.get(report.context, "")) if gateway is not None else None
         if call is None:
             return
+        self._mark(call)
         failure = report.failure
         self.failures[failure.kind] += 1
         fields: dict[str, object] = {
@@ -207,6 +220,18 @@ class MediaHalf:
     def _call_id(self, key: str) -> str:
         call = self.calls.get(key)
         return call.sip_call_id if call is not None else ""
+
+    # --- what outlives the process ---
+
+    def _mark(self, call: CallState) -> None:
+        if self.changed is not None:
+            self.changed.add(call.key)
+
+    def restore(self, key: str, call_id: str, profile: AccessProfile, record: MediaRecord, now: float) -> None:
+        """A call of an earlier process: its contexts are claimed, and its gateway is awaited."""
+        call = self.calls[key] = Call.restored(self, key, call_id, profile, record)
+        if call.gateway is not None and call.contexts:
+            self.gateways.expect(call.gateway, dict.fromkeys(call.contexts, key), now)
 
     # --- what calls ask of the world ---
 

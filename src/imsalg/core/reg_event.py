@@ -33,6 +33,10 @@ SOON = 5.0
 """Seconds after which a subscription that the notifier ended for no lasting reason is asked for again."""
 
 
+RESUMED = 100.0
+"""Subscriptions that are asked for in a second after a restart."""
+
+
 class State(Enum):
     """Stages of a subscription."""
 
@@ -130,6 +134,21 @@ class RegEvents:
         self._by_aor[made.aor] = made
         self._by_call[made.call_id] = made
         self._subscribe(made)
+
+    def resumed(self, binding: Binding) -> None:
+        """A binding of an earlier process, whose subscription was another dialog: a new one is asked for.
+
+        One after the other, some time apart, since all of them come at once.
+        """
+        if self._settings.subscribe == "off" or binding.aor in self._by_aor:
+            return
+        try:
+            made = Subscription(binding, self._ctx.ids.token(16), self._ctx.ids.tag())
+        except ProtocolError:
+            return
+        self._by_aor[made.aor] = made
+        self._by_call[made.call_id] = made
+        self._rest(made, len(self._by_aor) / RESUMED)
 
     def unbound(self, binding: Binding) -> None:
         """A binding is gone; with the last one the subscription waits for the final NOTIFY only."""
@@ -337,6 +356,7 @@ class RegEvents:
         for binding in self._ctx.registrar.of(found.aor):
             if key != binding.aor and key != identity_key(found.identity):
                 if one.state == "terminated" and binding.forget_identity(one.aor):
+                    self._ctx.registrar.mark(binding)
                     self._ctx.log("info", "an identity is no longer registered", user=binding.user, identity=one.aor)
                 continue
             contact = told.get(binding.key[1])

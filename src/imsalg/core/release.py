@@ -130,6 +130,7 @@ class Release:
         self._abort_all(call, answer)
         legs = call.confirmed_legs
         call.stage = Stage.ENDING
+        ctx.mark(call)
         self.media_over(call)
         ctx.ending[call] = ctx.now + ctx.settings.timers.t64
         called = other(call.caller_side)
@@ -165,6 +166,7 @@ class Release:
         call.gone = leg or call.gone
         if call.stage is Stage.ESTABLISHED and leg is not None and not call.confirmed_legs:
             call.stage = Stage.ENDING
+            ctx.mark(call)
             self.media_over(call)
             ctx.ending[call] = ctx.now + 2 * ctx.settings.timers.t64
 

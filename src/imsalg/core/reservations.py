@@ -13,6 +13,7 @@ RFC 4145 5).
 
 import ipaddress
 from collections.abc import Iterable
+from typing import Self
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -21,6 +22,7 @@ from imsalg.core.media_events import AccessProfile, Side
 from imsalg.core.media_facts import DISCARD, STRONG_HASHES, Endpoint
 from imsalg.core.media_kinds import MEDIA
 from imsalg.core.msrp_mode import Mode
+from imsalg.core.records import LineRecord
 from imsalg.media_settings import MediaRealm, MediaSettings
 from imswire.base import ProtocolError
 from imswire.h248.iq import (
@@ -87,6 +89,29 @@ class Line:
         self.dead = False
         self.spares: dict[str, Spare] = {}
         self.crowded = False
+
+    def record(self) -> LineRecord:
+        """The line as it may be kept."""
+        return LineRecord(
+            index=self.index,
+            medium=self.medium,
+            mode=self.mode,
+            context=self.context,
+            requests=self.requests,
+            terminations=self.terminations,
+            ends=self.ends,
+            linked=self.linked,
+            down=self.down,
+            dead=self.dead,
+        )
+
+    @classmethod
+    def restored(cls, record: LineRecord) -> Self:
+        """The line that :meth:`record` was made of."""
+        line = cls(record.index, record.medium, record.mode, record.requests)
+        line.context, line.terminations, line.ends = record.context, record.terminations, record.ends
+        line.linked, line.down, line.dead = record.linked, record.down, record.dead
+        return line
 
     @property
     def aware(self) -> bool:

@@ -4,18 +4,22 @@ import asyncio
 import contextlib
 import gc
 import os
+import time
 from collections.abc import Callable
 from typing import Any, assert_never
 
 import msgspec
 
 from imsalg.core.engine import Engine
-from imsalg.core.events import CloseFlow, Command, Drain, Drained, Event, Resolve
+from imsalg.core.events import CloseFlow, Command, Drain, Drained, Event, Resolve, Restore
 from imsalg.core.media import MediaHalf
 from imsalg.core.media_events import CloseGateway, Inspected, Log, ToGateway, Trace
+from imsalg.core.records import H248_ID, NODE, TOKEN_KEY
 from imsalg.core.routing import Listener
 from imsalg.settings import Settings
 from imsalg.shell.agw_link import GatewayDoor
+from imsalg.shell.control import controls
+from imsalg.shell.keeper import Keeper
 from imsalg.shell.measures import measures
 from imsalg.shell.names import NameDoor
 from imsalg.shell.pressure import Pressure, stand_guard
@@ -35,10 +39,13 @@ from imskit.shutdown import Shutdown
 from imskit.sockets import Address, parse_endpoint
 from imskit.tls import expiry_of
 from imskit.trace import Tracer
+from imswire.h248.transaction import MAX_ID
 from imswire.sip.transaction import Send
 
 log = get_logger("imsalg")
 
+UNNOTED_IDS = 1_000_000
+"""Above what one process can use of H.248 transaction ids between two commits of its state."""
 LAST_WORDS = 2.0
 """Seconds that the peers of released calls have to answer before the sockets are closed."""
 
@@ -53,8 +60,9 @@ class Daemon:
         self._tracer = Tracer(settings.trace.file, "imsalg")
         self._early: list[Event] = []
         self._post: Callable[[Event], None] = self._early.append
-        self._sip = SipDoor(settings, self._posted)
+        self._sip = SipDoor(settings, self._posted, 1 + self._ids.number(30))
         self._names = NameDoor(settings.dns, self._posted)
+        self._keeper: Keeper | None = None
         self._gateways: GatewayDoor | None = None
         self._driver: Driver[Event, Command] | None = None
         self._tally = Tally()
@@ -69,6 +77,7 @@ class Daemon:
         self.listeners: list[Listener] = []
         self.metrics_address: Address | None = None
         self._drained = asyncio.Event()
+        self._ended = False
 
     def _posted(self, event: Event) -> None:
         self._tally.event(event)
@@ -91,15 +100,20 @@ class Daemon:
         self._gateways = GatewayDoor(self._settings.gateways, self._posted)
         media = self._media = MediaHalf(
             self._settings.media(),
-            first_transaction=1 + self._ids.number(24),
+            first_transaction=self._first_transaction(),
             jitter=lambda: self._ids.number(20) / (1 << 20),
             tracing=self._tracer.enabled,
         )
         self.engine = Engine(
             self._settings, self.listeners, media, self._ids, self._token_key(), tracing=self._tracer.enabled
         )
+        context = self.engine.context
         driver = self._driver = Driver(self.engine, self._execute)
         self._post = self._driver.post
+        if self._store.lasting:
+            journal = self.engine.keep(media)
+            self._post(Restore(tuple(self._store.items()), time.time()))
+            self._keeper = Keeper(journal, self._store, driver.clock.now, self._settings.state.interval)
         self._trimmer = Trimmer(lambda: len(media.calls))
         self._pressure = stand_guard(self._settings, self.engine, self._sip)
         for event in self._early:
@@ -110,22 +124,33 @@ class Daemon:
             where = parse_endpoint(self._settings.metrics.listen)
             self.metrics_address = await self._metrics.start(where.host, where.port)
         if self._settings.admin.socket:
-            self._admin = AdminServer(handlers(self.engine, media, driver.clock.now, self._inspector))
+            looks = handlers(self.engine, media, driver.clock.now, self._inspector)
+            orders = controls(self._post, lambda: len(context.calls), self._keeper)
+            self._admin = AdminServer({**looks, **orders})
             await self._admin.start(self._settings.admin.socket)
 
     def why_not_ready(self) -> str:
         """For /readyz: "" while the sockets are open and a media gateway is in service."""
         if self._media is None or not self.listeners:
             return "starting"
+        if self.engine is not None and self.engine.draining:
+            return "draining: new calls are refused"
         return "" if self._media.stats()["gateways"] else "no media gateway is in service"
 
     async def drain(self) -> None:
         """Refuse new calls; what is left after ``drain_time`` is released. Bounded, however silent the peers are."""
         timers = self._settings.timers
+        if not self._ended:
+            self._drained.clear()  # an earlier drain, by command, may have come to its end
         self._post(Drain(timers.drain_time))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timers.drain_time + LAST_WORDS):
                 await self._drained.wait()
+
+    def end_now(self) -> None:
+        """Wait for nothing more: calls that are left stay in the kept state, and their media go on."""
+        self._ended = True
+        self._drained.set()
 
     async def stop(self) -> None:
         """Close in order: nothing new comes in, what was sent goes out."""
@@ -143,16 +168,25 @@ class Daemon:
         if self._trimmer is not None:
             self._trimmer.close()
         self._tracer.close()
+        if self._keeper is not None:
+            self._keeper.close()
         self._store.close()
 
     def _token_key(self) -> bytes:
         if self._settings.imsalg.token_key:
             return bytes.fromhex(self._settings.imsalg.token_key)
-        key = self._store.get("node", "token_key")
+        key = self._store.get(NODE, TOKEN_KEY)
         if key is None:
             key = bytes.fromhex(self._ids.token(32))
-            self._store.put("node", "token_key", key)
+            self._store.put(NODE, TOKEN_KEY, key)
         return key
+
+    def _first_transaction(self) -> int:
+        """Beyond every H.248 transaction id of an earlier process, those that it could not note down included."""
+        last = self._store.get(NODE, H248_ID)
+        if last is None or not last.isdigit():
+            return 1 + self._ids.number(24)
+        return (int(last) + UNNOTED_IDS) % MAX_ID + 1
 
     def ready_line(self) -> dict[str, Any]:
         """What ``--ready-fd`` tells: the process and its real addresses."""
@@ -205,10 +239,10 @@ def _metrics_facts(address: Address | None) -> dict[str, Any]:
     return {} if address is None else {"metrics": {"host": address[0], "port": address[1]}}
 
 
-async def serve(settings: Settings, ready_fd: int | None = None) -> int:
+async def serve(settings: Settings, store: Store, ready_fd: int | None = None) -> int:
     """Run until SIGTERM or SIGINT; returns the exit status."""
-    daemon = Daemon(settings)
-    shutdown = Shutdown(daemon.reopen)
+    daemon = Daemon(settings, store)
+    shutdown = Shutdown(daemon.reopen, daemon.end_now)
     notifier = Notifier()
     await daemon.start()
     # What was made at start lives for ever: the collector need not look at it again. What is made per message holds no
@@ -229,4 +263,5 @@ async def serve(settings: Settings, ready_fd: int | None = None) -> int:
     notifier.close()
     await daemon.drain()
     await daemon.stop()
+    shutdown.done()
     return 0

@@ -187,7 +187,32 @@ def _gateways(answer: list[_Row]) -> None:
     )
 
 
+def _state(answer: _Row) -> None:
+    if answer["store"] == "memory":
+        print_facts("State is kept in memory only: a restart begins without registrations and calls.", [])
+        return
+    facts = [
+        ("records", answer["records"]),
+        ("not written yet", answer["pending"]),
+        ("transactions", answer["commits"]),
+        ("last one took", f"{1000 * answer['last_commit']:.1f} ms"),
+        ("failed", answer["failures"]),
+    ]
+    print_facts("State for the next start", facts)
+
+
+def _drain(answer: _Row) -> None:
+    if not answer["draining"]:
+        print_facts("New calls are taken.", [])
+        return
+    end = "" if answer["seconds"] is None else f"; what is left in {duration(answer['seconds'])} is released"
+    print_facts(f"New calls are refused. {answer['calls']} calls in progress{end}.", [])
+
+
 _PRINT: dict[str, Callable[[Any], None]] = {
+    "state": _state,
+    "drain": _drain,
+    "undrain": _drain,
     "calls": _calls,
     "call": _call,
     "registrations": _registrations,

@@ -28,7 +28,7 @@ _LINE_ENDS = frozenset(b"\r\n\0")
 class SipDoor:
     """Sockets on one side, ``post`` (the driver's queue) on the other."""
 
-    def __init__(self, settings: Settings, post: Callable[[Event], None]) -> None:
+    def __init__(self, settings: Settings, post: Callable[[Event], None], first_connection: int = 1) -> None:
         self._post = post
         self._time = asyncio.get_running_loop().time
         limits = settings.limits
@@ -47,6 +47,7 @@ class SipDoor:
             on_send_failed=self._send_failed,
             on_unreachable=self._unreachable,
             settings=settings.streams,
+            first_connection=first_connection,
         )
 
     # --- in ---

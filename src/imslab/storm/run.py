@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
-from imskit.admin import AdminError
+from imskit.admin import AdminError, Query, ask
 from imslab.process import LabError
 from imslab.storm import faults, measure
 from imslab.storm.lab import StormLab
@@ -288,15 +288,18 @@ class Storm:
         return f"{len(text)} octets arrived, sent one by one"
 
     async def kill_controller(self) -> str:
-        """kill -9 the IMS-ALG, start it again, register again."""
+        """kill -9 the IMS-ALG and start it again; what it keeps is written first."""
         process = self.lab.processes["imsalg"]
+        await eventually("the state is written", self._written)
         process.kill()
         await process.stop()
         await self.lab.start_one("imsalg")
         await self._serving()
-        for ue in self.ues:
-            await ue.register()
-        return "started again; UEs registered again"
+        return "started again"
+
+    def _written(self) -> object:
+        answer = ask(self.lab.directory / "imsalg.sock", Query("state"))
+        return True if not answer["pending"] else answer
 
     async def _serving(self) -> None:
         """Every worker is in service again."""

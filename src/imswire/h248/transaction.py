@@ -99,7 +99,8 @@ class TransactionLayer:
         self._timers = timers or Timers()
         self._limits = limits or Limits()
         self._jitter = jitter
-        self._next_id = first_id
+        self.next_id = first_id
+        """The transaction id that comes next, if it is not in use."""
         self._outgoing: dict[int, _Record] = {}
         self._incoming: dict[int, _Record] = {}
         self._waiting = 0
@@ -359,10 +360,10 @@ class TransactionLayer:
     # --- parts ---
 
     def _allocate(self) -> int:
-        while self._next_id in self._outgoing or not 1 <= self._next_id <= MAX_ID:
-            self._next_id = 1 if self._next_id >= MAX_ID else self._next_id + 1
-        tid = self._next_id
-        self._next_id += 1
+        while self.next_id in self._outgoing or not 1 <= self.next_id <= MAX_ID:
+            self.next_id = 1 if self.next_id >= MAX_ID else self.next_id + 1
+        tid = self.next_id
+        self.next_id += 1
         return tid
 
     def _arm(self, record: _Record, on: On, when: float) -> None:

@@ -219,7 +219,7 @@ def test_ids_wrap_and_skip_what_is_in_use() -> None:
     assert [machine.request(ASK, 0.0)[0] for _ in range(3)] == [0xFFFFFFFF, 1, 2]
     again = layer(first_id=0xFFFFFFFF)
     again.request(ASK, 0.0)
-    again._next_id = 0xFFFFFFFF
+    again.next_id = 0xFFFFFFFF
     assert again.request(ASK, 0.0)[0] == 1
 
 

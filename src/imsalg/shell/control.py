@@ -1,0 +1,40 @@
+"""What the admin socket can be told, besides asked: drain and undrain; and how the kept state is doing."""
+
+from collections.abc import Callable, Mapping
+
+from imsalg.core.events import Drain, Event, Undrain
+from imsalg.shell.keeper import Keeper
+from imskit.admin import AdminError, Handler, Query
+
+
+def controls(post: Callable[[Event], None], calls: Callable[[], int], keeper: Keeper | None) -> Mapping[str, Handler]:
+    """The commands. ``calls`` counts those in progress; without ``keeper`` nothing outlives the process."""
+
+    def drain(query: Query) -> object:
+        try:
+            seconds = float(query.id) if query.id else None
+        except ValueError:
+            seconds = -1.0
+        if seconds is not None and not 0 <= seconds <= 1e9:
+            raise AdminError(f"{query.id!r} is no number of seconds")
+        post(Drain(seconds))
+        return {"draining": True, "calls": calls(), "seconds": seconds}
+
+    def undrain(query: Query) -> object:
+        post(Undrain())
+        return {"draining": False, "calls": calls()}
+
+    def state(query: Query) -> object:
+        if keeper is None:
+            return {"store": "memory"}
+        return {
+            "store": "sqlite",
+            "records": keeper.kept,
+            "pending": keeper.pending,
+            "commits": keeper.commits,
+            "written": keeper.records,
+            "failures": keeper.failures,
+            "last_commit": keeper.seconds,
+        }
+
+    return {"drain": drain, "undrain": undrain, "state": state}
