@@ -153,6 +153,9 @@ class TimerSettings:
     """An outgoing TCP connection must be up after this time."""
     syn_held: Seconds = 600.0
     """How long SYNs of a termination meet silence for want of a remote address; then it fails. 0: for ever."""
+    early: Seconds = 10.0
+    """Whoever connects before the remote address is known, on a side without TLS, and sends nothing for this long makes
+    room for another. 0: never."""
     join: Seconds = 300.0
     """From the first connection of a context to the moment that both sides are joined; 0: for ever."""
     idle: Seconds = 0.0

@@ -31,7 +31,8 @@ def opened(play: Play, leg: int) -> None:
 
 
 def relaying(play: Play, call: Call) -> None:
-    """The UE connects, the core is dialled, the UE is verified."""
+    """The answer names the UE, which connects; the core is dialled, the UE is verified."""
+    call.modify(call.access, remote=iq.RemoteSpec("192.0.2.77", 50000, UE))
     play.post(orders.Accepted(call.access_leg, "192.0.2.77", 50000))
     play.post(orders.Connected(call.core_leg, 30000))
     opened(play, call.access_leg)

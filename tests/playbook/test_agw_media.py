@@ -121,6 +121,41 @@ def test_a_connection_from_elsewhere_is_dropped_when_the_address_becomes_known()
     assert play.take(orders.ArmTls) == [orders.ArmTls(call.access_leg, "server", UE)]
 
 
+def test_whoever_comes_before_the_answer_gets_no_octet_until_it_says_who_may() -> None:
+    """The UE is verified before UE B has answered: what it sends must not go to whoever has found the port."""
+    play = Play()
+    call = play.originating()
+    play.post(orders.Accepted(call.access_leg, "192.0.2.77", 7000))
+    play.post(orders.TlsOpen(call.access_leg, "TLSv1.3", "x", "sha-256", bytes(32)))
+    play.post(orders.Accepted(call.core_leg, "203.0.113.66", 4444))
+    assert play.take(orders.StartRelay) == []
+    call.modify(call.core, remote=iq.RemoteSpec("198.51.100.9", 9), setup="passive", source_filter="address")
+    assert play.take(orders.Drop) == [orders.Drop(call.core_leg)]
+    assert play.take(orders.StartRelay) == []
+    assert play.filters[call.core_leg] == SynFilter("source", "198.51.100.9")
+    play.post(orders.Accepted(call.core_leg, "198.51.100.9", 4444))
+    (order,) = play.take(orders.StartRelay)
+    assert (order.a, order.b) == (call.access_leg, call.core_leg)
+
+
+def test_a_stranger_who_says_nothing_makes_room_for_another() -> None:
+    play = Play()
+    call = play.originating()
+    play.post(orders.Accepted(call.core_leg, "203.0.113.66", 4444))
+    play.pass_time(9.9)
+    assert play.take(orders.DropSilent) == []
+    play.pass_time(0.2)
+    assert play.take(orders.DropSilent) == [orders.DropSilent(call.core_leg)]
+    play.post(orders.Silent(call.core_leg))
+    assert play.filters[call.core_leg] == OPEN
+    play.post(orders.Accepted(call.core_leg, "198.51.100.9", 4444))
+    play.pass_time(5.0)
+    call.modify(call.core, remote=iq.RemoteSpec("198.51.100.9", 9))
+    play.pass_time(100.0)
+    assert play.take(orders.DropSilent) == []
+    assert play.notified() == []
+
+
 @pytest.mark.parametrize(
     "failure",
     [
@@ -218,6 +253,7 @@ def test_inactivity_is_watched_and_notified() -> None:
     call = play.originating(inactivity=30)
     play.post(orders.Accepted(call.core_leg, "198.51.100.9", 4444))
     play.post(orders.Connected(call.access_leg, 20000))
+    call.modify(call.core, remote=iq.RemoteSpec("198.51.100.9", 4444))
     call.modify(call.access, start_tls=True)
     play.post(orders.TlsOpen(call.access_leg, "TLSv1.3", "x", "sha-256", bytes(32)))
     (order,) = play.take(orders.StartRelay)
@@ -232,6 +268,7 @@ def test_statistics_come_with_the_subtract_and_bytes_are_traced() -> None:
     call = play.originating()
     play.post(orders.Accepted(call.core_leg, "198.51.100.9", 4444))
     play.post(orders.Connected(call.access_leg, 20000))
+    call.modify(call.core, remote=iq.RemoteSpec("198.51.100.9", 4444))
     call.modify(call.access, start_tls=True)
     play.post(orders.TlsOpen(call.access_leg, "TLSv1.3", "x", "sha-256", bytes(32)))
     play.counters = {call.access_leg: (500, 70), call.core_leg: (70, 500)}

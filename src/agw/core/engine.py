@@ -8,6 +8,7 @@ from agw.core.commands import Runner
 from agw.core.events import Command, Event, Log
 from agw.core.identities import IdentityBook, Known
 from agw.core.media import MediaControl
+from agw.core.media_reports import MediaReports
 from agw.core.model import Leg, Store
 from agw.core.plan import PortAllocator
 from agw.settings import Settings
@@ -67,6 +68,7 @@ class AgwEngine:
         self._media = MediaControl(
             mid, self.store, self.ports, self._identities, settings, emit, self._notify, tracing=tracing
         )
+        self._reports = MediaReports(self._media)
         self._runner = Runner(
             self.store,
             self._media,
@@ -118,7 +120,7 @@ class AgwEngine:
                 for number in self._identities.replace(event.default, event.realms):
                     self._out.append(orders.ForgetIdentity(0, number))
             case _:
-                leg = self._media.report(event, now)
+                leg = self._reports.take(event, now)
                 if leg is not None:
                     self._runner.reported(leg, event, now)
                 if self._draining and not self.store.legs:

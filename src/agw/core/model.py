@@ -160,6 +160,11 @@ class Leg:
         return self.request.ignore_syn and self.request.remote is None
 
     @property
+    def nobodys(self) -> bool:
+        """Somebody has connected and the signalling has not said yet who that may be: he gets no octet."""
+        return self.incoming and self.tcp is Tcp.UP and self.request.remote is None
+
+    @property
     def may_accept(self) -> bool:
         """The signalled role lets the peer connect (RFC 4145 4)."""
         return self.request.setup not in ("active", "holdconn")

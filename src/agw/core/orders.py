@@ -144,6 +144,12 @@ class Drop(Struct, frozen=True):
     leg: int
 
 
+class DropSilent(Struct, frozen=True):
+    """Close the connection of a leg if nothing has come on it, or its peer has closed; :class:`Silent` tells."""
+
+    leg: int
+
+
 class Release(Struct, frozen=True):
     """End the leg: what is pending is delivered, the close is orderly, the final counters come back at once.
 
@@ -172,6 +178,7 @@ Order = (
     | SetFingerprints
     | StartRelay
     | Drop
+    | DropSilent
     | Release
     | Count
 )
@@ -216,6 +223,12 @@ class Accepted(Struct, frozen=True):
     leg: int
     address: str
     port: int
+
+
+class Silent(Struct, frozen=True):
+    """The leg has no connection any more: nothing had come on it."""
+
+    leg: int
 
 
 class Connected(Struct, frozen=True):
@@ -318,6 +331,7 @@ Report = (
     | IdentityMade
     | SynHeld
     | Accepted
+    | Silent
     | Connected
     | DialFailed
     | HandshakeDone

@@ -49,6 +49,7 @@ class Doors:
             self._report(orders.ListenFailed(leg.id, error.errno == errno.EADDRINUSE, error.strerror or str(error)))
             return
         door = leg.door = Door(sock)
+        door.filtered = order.filter.kind != "open"
         door.admit(leg.id, order.filter)
         if order.filter.kind != "closed":
             self._open(door)
@@ -81,6 +82,7 @@ class Doors:
         if not wanted:
             self._shut(door)
             return
+        door.filtered = True
         synfilter.attach(door.sock, *wanted)
         self._open(door)
 
@@ -106,6 +108,7 @@ class Doors:
         if not door.open:
             return
         door.open = False
+        door.filtered = True
         self._loop.remove_reader(door.sock.fileno())
         with contextlib.suppress(OSError):  # nobody is left, or no descriptor is: then it ends with the leg
             synfilter.attach(door.sock, orders.CLOSED)
@@ -114,7 +117,7 @@ class Doors:
 
     def tell_held(self, leg: LegState) -> None:
         door = leg.door
-        if door is not None and (count := synfilter.dropped(door.sock)) > door.held:
+        if door is not None and door.filtered and (count := synfilter.dropped(door.sock)) > door.held:
             door.held = count
             self._report(orders.SynHeld(leg.id, count))
 
@@ -155,9 +158,11 @@ class Doors:
         if leg is None:  # it came while the filter was another
             sock.close()
             return
+        inherited = door.filtered
         self.silence(leg)
-        with contextlib.suppress(OSError):
-            synfilter.detach(sock)
+        if inherited:
+            with contextlib.suppress(OSError):
+                synfilter.detach(sock)
         self._adopt(leg, sock)
         self._counters.accepted += 1
         self._report(orders.Accepted(leg.id, address[0], address[1]))

@@ -69,6 +69,7 @@ class Executor:
             orders.SetFingerprints: self._set_fingerprints,
             orders.StartRelay: self._start_relay,
             orders.Drop: self._drop,
+            orders.DropSilent: self._drop_silent,
             orders.Release: self._release,
             orders.Count: self._count,
         }
@@ -109,6 +110,11 @@ class Executor:
         """The listening socket of a leg."""
         state = self._legs.get(leg)
         return state.listener if state is not None else None
+
+    def socket_of(self, leg: int) -> socket.socket | None:
+        """The connection of a leg."""
+        state = self._legs.get(leg)
+        return state.sock if state is not None else None
 
     def execute(self, order: Order) -> None:
         """Carry out one order; reports follow at once or later, never from a leg that was released."""
@@ -251,6 +257,13 @@ class Executor:
         leg = self._legs.get(order.leg)
         if leg is not None:
             self._abandon(leg)
+
+    def _drop_silent(self, order: orders.DropSilent) -> None:
+        leg = self._legs.get(order.leg)
+        if leg is None or leg.sock is None or leg.phase is not Phase.CONNECTED or sockets.has_sent(leg.sock):
+            return
+        self._abandon(leg)
+        self._report(orders.Silent(leg.id))
 
     def _release(self, order: orders.Release) -> None:
         leg = self._legs.pop(order.leg, None)

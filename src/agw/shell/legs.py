@@ -27,14 +27,16 @@ class Phase(Enum):
 
 class Door:
     """``filters`` has for each leg the SYNs that it waits for, :data:`CLOSED` while it waits for none. ``open``: the
-    socket answers somebody, and the loop watches it. ``held``: SYNs that were dropped and told."""
+    socket answers somebody, and the loop watches it. ``filtered``: it has, or had, a filter in the kernel, so that SYNs
+    may have met silence and an accepted socket inherits it. ``held``: SYNs that were dropped and told."""
 
-    __slots__ = ("filters", "held", "open", "sock")
+    __slots__ = ("filtered", "filters", "held", "open", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.filters: dict[int, SynFilter] = {}
         self.open = False
+        self.filtered = False
         self.held = 0
 
     @property

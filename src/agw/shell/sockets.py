@@ -46,6 +46,14 @@ def prepare(sock: socket.socket, keepalive: float) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
 
 
+def has_sent(sock: socket.socket) -> bool:
+    """Whether octets of the peer wait to be read; False where there are none, and where it has closed or reset."""
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:
+        return False
+
+
 def connect(
     sock: socket.socket, listener: socket.socket | None, local: tuple[str, int], remote: tuple[str, int]
 ) -> int:

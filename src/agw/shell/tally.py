@@ -45,6 +45,8 @@ class Tally:
                 self._connection(report.leg, "accepted")
             case orders.Connected():
                 self._connection(report.leg, "dialled")
+            case orders.Silent():
+                self._connection(report.leg, "refused")
             case orders.DialFailed():
                 self._connection(report.leg, "dial-failed")
             case orders.HandshakeDone():

@@ -12,6 +12,7 @@ from agw.core import orders
 from agw.core.orders import CLOSED, SynFilter
 from agw.settings import TimerSettings
 from agw.shell import synfilter
+from agw.shell.sockets import has_sent
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -394,3 +395,31 @@ def test_filter_programs_of_networks_and_port_ranges(
     filter: SynFilter, expected: list[tuple[int, int, int, int]]
 ) -> None:
     assert synfilter.program(filter) == [*expected, (0x06, 0, 0, 0xFFFFFFFF), (0x06, 0, 0, 0)]
+
+
+@pytest.mark.parametrize("what", ["nothing", "closes", "octets"])
+def test_a_connection_on_which_nothing_came_makes_room(what: str) -> None:
+    async def main() -> None:
+        async with rig() as r:
+            port = r.listen(1)
+            with await asyncio.to_thread(connect, port) as first:
+                await r.wait(orders.Accepted, 1)
+                sock = r.executor.socket_of(1)
+                assert sock is not None
+                if what == "octets":
+                    first.sendall(b"M")
+                    await until(lambda: has_sent(sock))
+                elif what == "closes":
+                    first.shutdown(socket.SHUT_WR)
+                r(orders.DropSilent(1))
+                if what == "octets":
+                    assert not r.seen(orders.Silent, 1)
+                    return
+                assert r.seen(orders.Silent, 1)
+                assert await asyncio.to_thread(first.recv, 1) == b""
+            r.reports.clear()
+            r(orders.SetFilter(1, orders.OPEN))
+            with await asyncio.to_thread(connect, port):
+                await r.wait(orders.Accepted, 1)
+
+    on_loop(main)
