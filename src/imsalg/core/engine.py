@@ -23,6 +23,7 @@ from imsalg.core.events import (
     Undrain,
     Unreachable,
 )
+from imsalg.core.flow_dialogs import FlowDialogs
 from imsalg.core.guard import Guard
 from imsalg.core.journal import Journal
 from imsalg.core.media import MediaHalf
@@ -99,9 +100,10 @@ class Engine:
         self._release = Release(self._ctx)
         self._offers = Offers(self._ctx, self._release)
         self._guard = Guard(self._ctx, self._release)
-        self._requests = Requests(self._ctx, self._release, self._offers, self._guard)
+        dialogs = FlowDialogs(self._ctx)
+        self._requests = Requests(self._ctx, self._release, self._offers, self._guard, dialogs)
         self._reg_events = RegEvents(self._ctx, self._release)
-        self._responses = Responses(self._ctx, self._release, self._offers, self._guard)
+        self._responses = Responses(self._ctx, self._release, self._offers, self._guard, dialogs)
         self._registration = Registration(self._ctx, self._responses.targets, self._reg_events)
         self._journal: Journal | None = None
         self._drain_by: float | None = None

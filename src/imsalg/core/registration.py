@@ -108,6 +108,8 @@ class Registration:
         if response.status == 503 and self._targets.unavailable(forward, response):
             return
         response.headers.remove_first_value("via")
+        if "via" not in response.headers:
+            raise ProtocolError("sip.missing", "the response has no Via but ours")
         header_policy.apply(Direction.REGISTERED_TO_UE, response, forward.trust)
         client = security.announced_or_none(request.headers) or frozenset()
         mechanisms = ctx.settings.policy.mechanisms

@@ -7,6 +7,7 @@ from imsalg.core import header_policy, security
 from imsalg.core.asserting import asserted
 from imsalg.core.bindings import Binding, user_of
 from imsalg.core.context import Context
+from imsalg.core.flow_dialogs import FlowDialogs, bare, host_of
 from imsalg.core.guard import Guard
 from imsalg.core.header_policy import Direction, Trust
 from imsalg.core.media_events import AccessProfile, Side
@@ -16,7 +17,7 @@ from imsalg.core.release import Release
 from imsalg.core.routing import Way, next_uri, unwrap_strict
 from imsalg.core.sdp_body import readable
 from imsalg.core.sip_call import Answer, Call, Forward, Party, Purpose, Stage, flow_of, leg_of, other, tag_of
-from imsalg.core.tokens import CALL_ACCESS, CALL_CORE, FLOW_ACCESS, FLOW_CORE, KINDS, PATH, unpack_flow
+from imsalg.core.tokens import CALL_ACCESS, CALL_CORE, KINDS, PATH, Kind, unpack_flow
 from imswire.base import ProtocolError
 from imswire.sip.flow import Flow
 from imswire.sip.message import Request
@@ -79,11 +80,12 @@ def _check_uri(uri: str) -> None:
 class Requests:
     """Everything but REGISTER, CANCEL and the ACK of a failure (which the transaction layer handles)."""
 
-    def __init__(self, ctx: Context, release: Release, offers: Offers, guard: Guard) -> None:
+    def __init__(self, ctx: Context, release: Release, offers: Offers, guard: Guard, dialogs: FlowDialogs) -> None:
         self._ctx = ctx
         self._release = release
         self._offers = offers
         self._guard = guard
+        self._dialogs = dialogs
 
     def arrived(self, key: ServerKey, request: Request, flow: Flow) -> None:
         """Route one request; raises :class:`Answer` or ProtocolError where it is to be refused."""
@@ -98,7 +100,7 @@ class Requests:
             readable(request)
         outgoing = forwardable(ctx, request, side)
         in_dialog = bool(tag_of(request.headers.get("to")))
-        own = ctx.network.own(outgoing.uri) if in_dialog else None
+        own = ctx.network.own(outgoing.uri) if in_dialog or "route" in outgoing.headers else None
         if own is not None and own.user[:1] in KINDS:  # 16.4: a strict router put our Route value into the Request-URI
             unwrap_strict(outgoing)
             user: str | None = own.user
@@ -142,11 +144,9 @@ class Requests:
             if side is Side.ACCESS:
                 _as_secure(call, flow)
             ctx.network.pop_exact(outgoing.headers, call.tokens[other(side)])
-            self._check_dialog_route(call, side, outgoing)
+            way = self._checked_way(call, side, outgoing)
             header_policy.apply(OUT[side], outgoing, ctx.asserting.trust[call.realms[Side.ACCESS]])
-            forward = Forward(
-                None, request, outgoing, self._in_call_flow(call, side, outgoing), side, call, purpose=Purpose.ACK
-            )
+            forward = Forward(None, request, outgoing, way, side, call, purpose=Purpose.ACK)
             forward.leg = leg_of(call, side, request)
             if not self._offers.ack(forward):
                 return
@@ -192,11 +192,11 @@ class Requests:
         forward.leg = leg_of(call, side, request)
         self._offers.check(call, forward)
         ctx.network.pop_exact(outgoing.headers, call.tokens[other(side)])
-        self._check_dialog_route(call, side, outgoing)
+        way = self._checked_way(call, side, outgoing)
         access = call.realms[Side.ACCESS]
         forward.trust = ctx.asserting.trust[access]
         header_policy.apply(OUT[side], outgoing, forward.trust)
-        forward.aim(self._in_call_flow(call, side, outgoing))
+        forward.aim(way)
         if side is Side.CORE:
             forward.charging = call.charging
         else:
@@ -209,10 +209,10 @@ class Requests:
         if request.method == "BYE":
             self._release.bye_sent(call, forward)
 
-    def _check_dialog_route(self, call: Call, side: Side, outgoing: Request) -> None:
+    def _checked_way(self, call: Call, side: Side, outgoing: Request) -> Way:
         """TS 24.229 5.2.6.3: a UE's Route beyond this node is that of the dialog, or it could send to anybody."""
         if side is Side.CORE:
-            return
+            return call.flows[Side.ACCESS]
         party = call.caller
         if call.caller_side is Side.ACCESS:
             tag = tag_of(outgoing.headers.get("to"))
@@ -221,12 +221,13 @@ class Requests:
                 raise Answer(481)
             party = leg.party
         reject = self._ctx.settings.realm[call.realms[Side.ACCESS]].route_check == "reject"
-        _check_route(outgoing, self._release.dialog_routes(call, Side.CORE, party), "dialog", reject=reject)
-
-    def _in_call_flow(self, call: Call, side: Side, outgoing: Request) -> Way:
-        if side is Side.CORE:
-            return call.flows[Side.ACCESS]
-        return self._ctx.network.resolve(next_uri(outgoing), call.realms[Side.CORE])
+        routes = self._release.dialog_routes(call, Side.CORE, party)
+        _check_route(outgoing, routes, "dialog", reject=reject)
+        if routes or outgoing.uri in party.contact or host_of(outgoing.uri) == host_of(party.contact):
+            return self._ctx.network.resolve(next_uri(outgoing), call.realms[Side.CORE])
+        if reject:
+            raise Answer(400, "the Request-URI is not the remote target of the dialog")
+        return self._ctx.network.next_hop(call.realms[Side.CORE])  # not to whom the UE likes
 
     @staticmethod
     def _note_dialog(call: Call, side: Side, request: Request) -> None:
@@ -245,23 +246,12 @@ class Requests:
         kind, payload = self._open(user)
         if kind in (CALL_ACCESS, CALL_CORE):
             raise Answer(481)
-        mine, paired = (FLOW_ACCESS, FLOW_CORE) if side is Side.ACCESS else (FLOW_CORE, FLOW_ACCESS)
-        if kind != mine and not (kind == PATH and side is Side.CORE):
-            raise Answer(403, "this Route belongs to the other side")
-        if kind == mine:
-            ctx.network.pop_exact(outgoing.headers, ctx.mint.seal(paired, payload))
-        if side is Side.CORE:
-            ue_flow = unpack_flow(payload)
-            self._must_be_served(ue_flow)
-            way: Way = ue_flow
-            trust = ctx.asserting.trust[ue_flow.realm]
-        else:
-            known = unpack_flow(payload)
-            user = next((binding.user for binding in ctx.registrar.on_flow(known)), "")
-            if not same_ue(ctx.registrar, user, known, flow):
+        way, ue_flow = self._dialogs.route(kind, payload, side, outgoing, flow)
+        if side is Side.ACCESS:
+            user = next((binding.user for binding in ctx.registrar.on_flow(ue_flow)), "")
+            if not same_ue(ctx.registrar, user, ue_flow, flow):
                 raise Answer(481, "this dialog is another UE's")
-            way = ctx.network.resolve(next_uri(outgoing), ctx.cores[flow.realm])
-            trust = ctx.asserting.trust[flow.realm]
+        trust = ctx.asserting.trust[flow.realm if side is Side.ACCESS else ue_flow.realm]
         header_policy.apply(OUT[side], outgoing, trust)
         forward = Forward(key, request, outgoing, way, side)
         forward.trust = trust
@@ -272,7 +262,7 @@ class Requests:
         ctx.register_forward(forward)
         ctx.send(forward)
 
-    def _open(self, user: str) -> tuple[str, bytes]:
+    def _open(self, user: str) -> tuple[Kind, bytes]:
         try:
             return self._ctx.mint.open(user)
         except ProtocolError as error:
@@ -366,10 +356,7 @@ class Requests:
             call.flows = {side: flow, other(side): target}
             tokens = call.tokens
         elif request.method in DIALOG_FORMING:
-            tokens = {
-                Side.ACCESS: ctx.mint.seal_flow(FLOW_ACCESS, ue_flow),
-                Side.CORE: ctx.mint.seal_flow(FLOW_CORE, ue_flow),
-            }
+            tokens = self._dialogs.tokens(ue_flow, side, outgoing)
         else:
             tokens = {}
         if tokens:
@@ -382,6 +369,8 @@ class Requests:
             ctx.asserting.request(outgoing, ue_flow.realm, identity=identity, vector=vector)
         else:
             forward.charging = vector
+        if tokens and call is None and side is Side.ACCESS:
+            forward.learn = tokens[Side.ACCESS]
         if tokens and forward.hop is not None:
             forward.stamp = ("Record-Route", tokens[other(side)])
         if of is not None and side is Side.CORE:
@@ -437,17 +426,10 @@ def _as_secure(call: Call, flow: Flow) -> None:
 def _check_route(outgoing: Request, expected: Sequence[str], of: str, *, reject: bool) -> None:
     """Replace a Route that is not ``expected``, or raise Answer 400."""
     given = outgoing.headers.values("route")
-    if [_bare(value) for value in given] == [_bare(value) for value in expected]:
+    if [bare(value) for value in given] == [bare(value) for value in expected]:
         return
     if reject:
         raise Answer(400, f"Route differs from the route set of the {of}")
     outgoing.headers.remove("route")
     if expected:
         outgoing.headers.add("Route", ", ".join(expected))
-
-
-def _bare(value: str) -> str:
-    """A Route value for comparison: its URI without case and angle brackets."""
-    start = value.find("<") + 1
-    end = value.find(">", start) if start else len(value)
-    return value[start:end].strip().lower()

@@ -3,6 +3,7 @@
 from imsalg.core import header_policy
 from imsalg.core.asserting import preferred
 from imsalg.core.context import Context
+from imsalg.core.flow_dialogs import FlowDialogs
 from imsalg.core.guard import Guard
 from imsalg.core.header_policy import Direction
 from imsalg.core.media_events import Proceed, Refuse, Side
@@ -22,11 +23,12 @@ BACK = {Side.CORE: Direction.RESPONSE_TO_UE, Side.ACCESS: Direction.RESPONSE_FRO
 class Responses:
     """Carries responses back, holding those with an SDP answer until the media half has its verdict."""
 
-    def __init__(self, ctx: Context, release: Release, offers: Offers, guard: Guard) -> None:
+    def __init__(self, ctx: Context, release: Release, offers: Offers, guard: Guard, dialogs: FlowDialogs) -> None:
         self._ctx = ctx
         self._release = release
         self._offers = offers
         self._guard = guard
+        self._dialogs = dialogs
         self.targets = Targets(ctx, self._without_answer)
 
     def arrived(self, forward: Forward, response: Response) -> None:
@@ -43,6 +45,8 @@ class Responses:
                 self._release.bye_answered(forward.call)
             return
         response.headers.remove_first_value("via")
+        if "via" not in response.headers:  # RFC 3261 16.7 step 3: it would go nowhere
+            raise ProtocolError("sip.missing", "the response has no Via but ours")
         if forward.aborted:
             self._late(forward, response)
         elif not forward.is_invite:
@@ -61,6 +65,8 @@ class Responses:
             if response.status == 503 and self.targets.unavailable(forward, response):
                 return
             self._refresh_target(forward, response)
+        if forward.learn and response.status < 300:
+            self._dialogs.learned(forward.learn, response)
         role, forward.held_role = forward.held_role, Role.NONE
         self._back(forward, response)
         if 200 <= response.status < 300 and forward.call is not None:

@@ -207,6 +207,7 @@ class Forward:
     of the request and of the held response is; ``bodies`` has, per leg, the SDP that went on in a reliable response.
     ``hop`` is the next hop as long as it is a name to be looked up, ``others`` are the flows to try when ``flow``
     fails, and ``stamp`` the header field (Record-Route, Path) and token that name the listener it leaves from.
+    ``learn`` is the token of a UE's new dialog, to which a response adds the route set.
     """
 
     __slots__ = (
@@ -225,6 +226,7 @@ class Forward:
         "hop",
         "identity",
         "initial",
+        "learn",
         "leg",
         "others",
         "outgoing",
@@ -259,6 +261,7 @@ class Forward:
         self.aim(way)
         self.others: tuple[Flow, ...] = ()
         self.stamp: tuple[str, str] | None = None
+        self.learn = ""
         self.side = side
         self.call = call
         self.initial = initial

@@ -1,0 +1,137 @@
+"""Dialogs that are no calls: SUBSCRIBE, REFER and their NOTIFYs (RFC 6665, RFC 3515).
+
+Nothing is kept of them. Our Record-Route values carry the UE's flow, sealed; that of the access side also a digest of
+the route set beyond us, as soon as it is known: in requests to the UE (and every NOTIFY has a Record-Route, RFC 6665
+4.3), and in responses to the UE, where RFC 3261 16.7 step 8 lets a proxy rewrite its own value. So a UE cannot send to
+anybody along such a dialog (TS 24.229 5.2.6.3), even after a restart of this node.
+"""
+
+from collections.abc import Sequence
+
+from imsalg.core.context import Context
+from imsalg.core.media_events import Side
+from imsalg.core.routing import Way, next_uri
+from imsalg.core.sip_call import Answer, other
+from imsalg.core.tokens import FLOW_ACCESS, FLOW_CORE, PATH, Kind, pack_flow, unpack_flow
+from imswire.base import ProtocolError
+from imswire.sip.flow import Flow
+from imswire.sip.headers import split_values
+from imswire.sip.message import Request, Response
+from imswire.sip.uri import SipUri
+from imswire.sip.values import NameAddr
+
+_FLOW_PARTS = 7
+
+
+class FlowDialogs:
+    """Makes, learns and checks the tokens of such dialogs."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+
+    # --- what a dialog begins with ---
+
+    def tokens(self, ue_flow: Flow, side: Side, outgoing: Request) -> dict[Side, str]:
+        """The tokens for the Record-Route values of a request from ``side``, which has those of others already."""
+        payload = pack_flow(ue_flow)
+        core = self._ctx.mint.seal(FLOW_CORE, payload)
+        if side is Side.CORE:  # the UE's route set is what stands here already
+            beyond = self._digest(outgoing.headers.values("record-route"), outgoing.headers.get("contact"))
+            payload = payload + b"|" + beyond
+        return {Side.CORE: core, Side.ACCESS: self._ctx.mint.seal(FLOW_ACCESS, payload)}
+
+    def learned(self, token: str, response: Response) -> None:
+        """A response to a UE's dialog-forming request: from now on its token holds the route set beyond us."""
+        ctx, headers = self._ctx, response.headers
+        lines = headers.get_all("record-route")
+        if not any(token in line for line in lines):
+            return
+        _, payload = ctx.mint.open(token)
+        core = ctx.mint.seal(FLOW_CORE, payload)
+        values = [value for line in lines for value in split_values(line)]
+        beyond = next((values[:index][::-1] for index, value in enumerate(values) if core in value), [])
+        sealed = ctx.mint.seal(FLOW_ACCESS, payload + b"|" + self._digest(beyond, headers.get("contact")))
+        headers.remove("record-route")
+        for line in lines:
+            headers.add("Record-Route", line.replace(token, sealed))
+
+    # --- inside the dialog ---
+
+    def route(self, kind: Kind, payload: bytes, side: Side, outgoing: Request, flow: Flow) -> tuple[Way, Flow]:
+        """Where an in-dialog request goes, and the UE's flow; our other Route value is taken off.
+
+        Raises :class:`Answer` for a token of the other side, and 400 for a Route that is not the dialog's.
+        """
+        ctx = self._ctx
+        if kind != (FLOW_ACCESS if side is Side.ACCESS else FLOW_CORE) and not (kind == PATH and side is Side.CORE):
+            raise Answer(403, "this Route belongs to the other side")
+        parts = payload.split(b"|")
+        digest = parts.pop() if len(parts) > _FLOW_PARTS else b""
+        plain = b"|".join(parts)
+        ue_flow = unpack_flow(plain)
+        if kind != PATH:
+            self._pop_pair(outgoing, FLOW_CORE if side is Side.ACCESS else FLOW_ACCESS, plain)
+        if ue_flow.realm not in ctx.cores:
+            raise Answer(403, "the token's realm is not served any more")
+        way: Way = ue_flow
+        if side is Side.ACCESS:
+            way = self._beyond(outgoing, digest, flow.realm)
+        if outgoing.method == "NOTIFY":
+            self._record(outgoing, ue_flow, flow, way, side)
+        return way, ue_flow
+
+    def _beyond(self, outgoing: Request, digest: bytes, realm: str) -> Way:
+        """The next hop towards the core, if Route (or, without one, the Request-URI) is that of the dialog."""
+        ctx = self._ctx
+        core = ctx.cores[realm]
+        routes = outgoing.headers.values("route")
+        if digest and self._digest(routes, outgoing.uri) == digest:
+            return ctx.network.resolve(next_uri(outgoing), core)
+        if routes:
+            raise Answer(400, "Route differs from the route set of the dialog")
+        return ctx.network.next_hop(core)  # the target may have moved; the core knows where to
+
+    def _record(self, outgoing: Request, ue_flow: Flow, flow: Flow, way: Way, side: Side) -> None:
+        tokens = self.tokens(ue_flow, side, outgoing)
+        network, headers = self._ctx.network, outgoing.headers
+        target = way if isinstance(way, Flow) else way.flow
+        headers.prepend("Record-Route", network.face(flow).record_route(tokens[side]))
+        headers.prepend("Record-Route", network.face(target).record_route(tokens[other(side)]))
+
+    def _pop_pair(self, outgoing: Request, kind: Kind, plain: bytes) -> None:
+        """Take off our value of the other side, if it is the next and of the same flow."""
+        ctx = self._ctx
+        top = outgoing.headers.first_value("route")
+        own = ctx.network.own(top) if top is not None else None
+        if own is None or own.user[:1] != kind:
+            return
+        try:
+            _, payload = ctx.mint.open(own.user)
+        except ProtocolError:
+            return
+        if b"|".join(payload.split(b"|")[:_FLOW_PARTS]) == plain:
+            outgoing.headers.remove_first_value("route")
+
+    def _digest(self, routes: Sequence[str], target: str | None) -> bytes:
+        """A keyed digest of a route set or, when it is empty, of the host that the remote target names."""
+        text = "\n".join(bare(value) for value in routes) if routes else host_of(target)
+        return self._ctx.mint.digest(text)
+
+
+def bare(value: str) -> str:
+    """A Route value for comparison: its URI without case and angle brackets."""
+    start = value.find("<") + 1
+    end = value.find(">", start) if start else len(value)
+    return value[start:end].strip().lower()
+
+
+def host_of(target: str | None) -> str:
+    """``host:port`` of a Contact value or URI for comparison; the text itself where it is no SIP URI."""
+    if not target:
+        return ""
+    try:
+        text = NameAddr.parse(split_values(target)[0]).uri if "<" in target else target.partition(";")[0]
+        uri = SipUri.parse(text)
+    except (ProtocolError, IndexError):
+        return target.lower()
+    return f"{uri.param('maddr') or uri.hostport}".lower()
