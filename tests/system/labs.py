@@ -120,11 +120,13 @@ class Labs:
 
 @dataclass(frozen=True)
 class Ue:
-    """What one end of a call is like. ``agrees``: it announces msrp-tls at registration."""
+    """What one end of a call is like. ``agrees``: it announces msrp-tls at registration; ``reliable``: what its INVITE
+    says about 100rel."""
 
     media: MediaOptions = field(default_factory=MediaOptions)
     agrees: bool = True
     transport: Transport = "udp"
+    reliable: Literal["no", "supported", "required"] = "no"
 
     def having(self, **changes: Any) -> "Ue":
         """The same with other media options."""
@@ -132,7 +134,7 @@ class Ue:
 
     async def register(self, lab: Lab, user: str) -> UeAgent:
         """A registered UE of that kind."""
-        options = UeOptions() if self.agrees else UeOptions(mediasec=())
+        options = UeOptions(mediasec=("msrp-tls",) if self.agrees else (), reliable=self.reliable)
         return await lab.ue(user, transport=self.transport, media=self.media, options=options)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from tests.system.labs import FLOWS, PLAIN, SECURE, Labs, connect, media_lines, watch
+from tests.system.labs import FLOWS, PLAIN, SECURE, Labs, added, connect, media_lines, watch
 
 from imslab.lab import Lab
 from imslab.ue.chat import ChatError
@@ -36,10 +36,14 @@ def large_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+@pytest.mark.parametrize("cema", [True, False], ids=["agnostic", "aware"])
 @pytest.mark.parametrize("flow", FLOWS)
-def test_a_large_file_each_way_at_the_same_time(labs: Labs, tmp_path: Path, flow: str) -> None:
+def test_a_large_file_each_way_at_the_same_time(labs: Labs, tmp_path: Path, flow: str, cema: bool) -> None:
+    """Without CEMA the AGW rewrites the paths of every message on its way (RFC 6714, TS 23.334 5.19)."""
+
     async def scenario(lab: Lab) -> None:
-        talk = await connect(lab, *FLOWS[flow])
+        before = len(lab.lines())
+        talk = await connect(lab, *(end.having(cema=cema) for end in FLOWS[flow]))
         files = [tmp_path / "from-alice.bin", tmp_path / "from-bob.bin"]
         digests = [large_file(one) for one in files]
         sent = await asyncio.gather(
@@ -56,8 +60,33 @@ def test_a_large_file_each_way_at_the_same_time(labs: Labs, tmp_path: Path, flow
         lines = await lab.wait_lines(lambda lines: bool(media_lines(lines, talk.outgoing, "bytes")))
         for line in media_lines(lines, talk.outgoing, "bytes"):
             assert min(line.a_to_c, line.c_to_a) > FILE_SIZE
+        assert bool(added("m=TCP/TLS/MSRP", lines[before:])) is not cema
 
     labs().run(scenario, deadline=120)
+
+
+CEMA = [(True, False), (False, True), (False, False)]
+"""Which end knows CEMA, where not both do."""
+
+
+@pytest.mark.parametrize("answered", [Setup.ACTIVE, Setup.PASSIVE])
+@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("knows", CEMA)
+def test_ends_without_cema_talk_through_the_edge(
+    labs: Labs, flow: str, knows: tuple[bool, bool], answered: Literal[Setup.ACTIVE, Setup.PASSIVE]
+) -> None:
+    """One end, or neither: each sees the edge in the other's path where it cannot reach it otherwise."""
+    a, b = (end.having(cema=cema, answer_setup=answered) for end, cema in zip(FLOWS[flow], knows, strict=True))
+
+    async def scenario(lab: Lab) -> None:
+        talk = await connect(lab, a, b)
+        if talk.outgoing.fallback is not None:
+            await talk.outgoing.fallback
+        await talk.texts()
+        assert [bool(version) for version in talk.tls()] == [end.media.secure for end in (a, b)]
+        await talk.hang_up()
+
+    labs().run(scenario)
 
 
 def test_the_last_octet_before_hanging_up_arrives(labs: Labs, tmp_path: Path) -> None:

@@ -176,8 +176,10 @@ class Call(Dialogue):
             self._described = True
             body = self.media.answer(response.body)
             headers.append(("Content-Type", SDP))
-        elif response.body:
+        elif response.body and self._leg in ("", tag):
             self._take_answer(tag, response.body)
+        elif response.body:  # the media follow it when its dialog is confirmed
+            self.answers.setdefault(tag, response.body)
         self.ue.send(dialog.make_request("PRACK", headers, body), lambda _: None)
         if body:
             self.media.confirmed()

@@ -136,9 +136,15 @@ class ChatSession:
         self._ready.add_done_callback(lambda future: None if future.cancelled() else future.exception() and None)
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.on_progress: Callable[[str, int, int | None], None] | None = None
+        self.on_lost: Callable[[], None] | None = None
+        """Told in place of the end when the connection ends, once: there will be another one."""
+        self.moved = asyncio.Event()
+        """Set when the session has gone over to another connection."""
 
     def start(self, session: MsrpSession, link: MsrpLink) -> None:
         """Bind session and connection together; called by the media of a call."""
+        if self.link is not None and self.link is not link:
+            self.moved.set()
         self._session = session
         self.link = link
         link.opened.add_done_callback(self._opened)
@@ -205,6 +211,7 @@ class ChatSession:
 
     def close(self) -> None:
         """Close the connection in order."""
+        self.on_lost = None
         if self.link is not None:
             self.link.close()
         else:
@@ -241,6 +248,8 @@ class ChatSession:
                     self._settle(event.message_id, f"refused with {event.status} {event.comment}", reported=True)
                 case MessageFailed():
                     self._settle(event.message_id, f"failed with {event.status} {event.reason}", reported=True)
+                case SessionFailed() if self.on_lost is not None:
+                    pass
                 case SessionFailed():
                     # The connection knows better why it ended than the session that lost it.
                     known = self.link is not None and self.link.closed.done()
@@ -279,13 +288,18 @@ class ChatSession:
         if self._ready.done() or future.cancelled():
             return
         error = future.exception()
+        if error is not None and self.on_lost is not None:
+            return
         if error is None:
             self._ready.set_result(None)
         else:
             self._fail(str(error))
 
     def _closed(self, future: asyncio.Future[str]) -> None:
-        if not future.cancelled():
+        lost, self.on_lost = self.on_lost, None
+        if lost is not None:
+            lost()
+        elif not future.cancelled():
             self._fail(future.result())
 
     def _fail(self, reason: str) -> None:

@@ -44,11 +44,19 @@ class Dialogue:
         self._established = False
         self._offer: Literal["", "ours", "theirs"] = ""
         self._sender: ReliableSender | None = None
+        self._answered = asyncio.Event()
 
     @property
     def dialog_id(self) -> DialogId | None:
         """The dialog, once there is one."""
         return self._dialog.id if self._dialog is not None else None
+
+    async def settled(self, deadline: float = 10.0) -> None:
+        """Wait until an offer that we made in a 2xx has its answer; a new one would cross it. Raises TimeoutError."""
+        async with asyncio.timeout(deadline):
+            while self._offer == "ours":
+                self._answered.clear()
+                await self._answered.wait()
 
     # --- requests that come ---
 
@@ -56,6 +64,7 @@ class Dialogue:
         """An ACK for our 2xx came; it carries the answer where the 2xx carried our offer."""
         if self._offer == "ours" and ack.body:
             self._offer = ""
+            self._answered.set()
             try:
                 self.media.answered(ack.body)
             except (NotAcceptable, ProtocolError) as error:

@@ -77,6 +77,13 @@ class Endpoint:
         self._in_use = True
         return self.link
 
+    def again(self, address: tuple[str, int]) -> None:
+        """The connection is over and another one is to take its place, made by the same end."""
+        self._in_use = self._connected = False
+        self.link = None
+        if self.role is Setup.ACTIVE:
+            self.dial(address)
+
     def fingerprints(self) -> list[str]:
         """The values of ``a=fingerprint``."""
         out = []

@@ -322,6 +322,14 @@ class MsrpLine(Line):
             return
         self._session = self._make(self.now, path, active=self.now.role is Setup.ACTIVE)
         self.chat.restart(self._session)
+        self.chat.on_lost = self._lost
+
+    def _lost(self) -> None:
+        """What is between us and the peer needs a connection of its own for another answer to a forked offer."""
+        path = None if self.theirs is None else path_of(self.theirs)
+        if self.now is not None and self.remote is not None and self.theirs is not None and path is not None:
+            self._session = self._make(self.now, path, active=self.now.role is Setup.ACTIVE)
+            self.now.again(self._address(self.remote, self.theirs))
 
     def _fresh_session(self) -> None:
         self._old_id, self._id = self._id, secrets.token_hex(10)
