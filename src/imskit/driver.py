@@ -20,6 +20,9 @@ log = get_logger("imskit.driver")
 
 # A timer whose expiry raised stays due; without this wait (seconds) a bug would become a busy loop.
 _AFTER_BUG = 0.1
+# Seconds that a timer may be late. Under load some timer runs out in every millisecond: they are taken together, and
+# while one is armed that runs out within this time the machine is not asked for another.
+_LATE = 0.01
 
 
 class Driver[E, C]:
@@ -77,20 +80,23 @@ class Driver[E, C]:
         self._disarm()
 
     def _drain(self) -> None:
-        queue, handle, now = self._queue, self._machine.handle, self._clock.now
+        queue, handle, clock = self._queue, self._machine.handle, self._clock.now
+        now = 0.0
         self._running = True
         try:
             while queue:
                 event = queue.popleft()
+                now = clock()
                 try:
-                    commands = handle(event, now())
+                    commands = handle(event, now)
                 except Exception as error:  # noqa: BLE001  outermost door: a bug ends its own call, never the daemon
                     self._bug(error, event)
                 else:
                     self._carry_out(commands, event)
         finally:
             self._running = False
-        self._arm()
+        if self._timer is None or self._armed_for > now + _LATE:
+            self._arm()
 
     def _fire(self) -> None:
         self._timer = None
@@ -101,6 +107,7 @@ class Driver[E, C]:
         try:
             due = self._machine.next_timer()
             if due is not None and due <= now:
+                self._not_before = now + _LATE
                 self._carry_out(self._machine.expire(now), None)
         except Exception as error:  # noqa: BLE001  outermost door, as above
             self._not_before = now + _AFTER_BUG

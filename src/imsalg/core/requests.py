@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from imsalg.core import header_policy, security
 from imsalg.core.asserting import asserted
@@ -43,6 +44,7 @@ SCHEMES = frozenset({"sip", "sips", "tel", "urn", "im", "pres"})
 """Of Request-URIs that are sent on; what they stand for is the core's business (RFC 3261 16.3 step 2)."""
 # No headers part: what hides there must not become part of a message (RFC 3261 19.1.5, RFC 4475 3.1.2.11).
 _SIP_URI = re.compile(r"[^:]*:(?:[^@]*@)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?(?:;[^?@]*)?", re.ASCII)
+_OPTION_TAGS = frozenset(map(str.lower, security.OPTION_TAG_HEADERS))
 OUT = {Side.ACCESS: Direction.REQUEST_FROM_UE, Side.CORE: Direction.REQUEST_TO_UE}
 
 
@@ -58,7 +60,7 @@ def forwardable(ctx: Context, request: Request, side: Side) -> Request:
     if hops == 0:
         raise Answer(483)
     headers.set("Max-Forwards", str(MAX_FORWARDS if hops is None else hops - 1))
-    if side is Side.ACCESS and any(name in headers for name in security.OPTION_TAG_HEADERS):
+    if side is Side.ACCESS and headers.has_any(_OPTION_TAGS):
         for name in security.OPTION_TAG_HEADERS:
             for tag in (security.SEC_AGREE, security.MEDIASEC):
                 headers.remove_value(name, tag)
@@ -69,6 +71,7 @@ def forwardable(ctx: Context, request: Request, side: Side) -> Request:
     return outgoing
 
 
+@lru_cache(maxsize=1024)
 def _check_uri(uri: str) -> None:
     scheme = uri.partition(":")[0].lower()
     if scheme not in SCHEMES:

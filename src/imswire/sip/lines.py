@@ -44,7 +44,7 @@ def _key(name: str, colon: str) -> str:
 
 # Most lines come again: in the next message of the dialog, in the next call of the same UE, in every call. What was
 # read of a line, and that a field which everybody reads is well formed, is remembered by its text.
-_LINES_LIMIT = 4096
+_LINES_LIMIT = 2048
 LINE_LENGTH = 256
 """Characters of the longest line that is remembered."""
 _lines: dict[str, tuple[str, str]] = {}

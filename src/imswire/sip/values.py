@@ -38,6 +38,11 @@ _VIA = re.compile(
     r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?:\s*:\s*(\d{1,5}))?\s*(;.*)?",
     re.IGNORECASE | re.DOTALL | re.ASCII,
 )
+_PLAIN_PARAM = rf"{_TOKEN}(?:=[^\s;,\"<>\[\]]+)?"
+_PLAIN_VIA = re.compile(
+    r"SIP/2\.0/(UDP|TCP|TLS) ([A-Za-z0-9._-]+)(?::([0-9]{1,4}|[1-5][0-9]{4}))?;"
+    + rf"({_PLAIN_PARAM}(?:;{_PLAIN_PARAM})*)"
+)
 _CSEQ = re.compile(rf"(\d{{1,20}})\s+({_TOKEN})", re.ASCII)
 _MECHANISM = re.compile(rf"\s*({_TOKEN})\s*(;.*)?", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
@@ -174,6 +179,11 @@ class Via(Struct, frozen=True):
 
     @classmethod
     def _parse(cls, text: str) -> "Via":
+        plain = _PLAIN_VIA.fullmatch(text)
+        if plain is not None:  # as nearly everybody writes it: half the cost of the general way
+            transport, host, port, rest = plain.groups()
+            pairs = [part.partition("=") for part in rest.split(";")]
+            return cls(transport, host, int(port) if port else None, tuple([(one[0], one[2] or None) for one in pairs]))
         match = _VIA.fullmatch(text)
         if match is None:
             raise ProtocolError("sip.via", f"not a Via: {text[:120]!r}")

@@ -126,6 +126,31 @@ def test_one_timer_is_armed_and_fires_at_its_time() -> None:
     assert rig.clock.scheduled == []
 
 
+def test_timers_that_run_out_close_together_are_taken_together_and_little_late() -> None:
+    rig = Rig()
+    asked: list[float] = []
+    next_timer = rig.machine.next_timer
+
+    def counted() -> float | None:
+        asked.append(rig.clock.now())
+        return next_timer()
+
+    rig.machine.next_timer = counted  # type: ignore[method-assign]
+    for step in range(20):
+        rig.driver.post(f"timer {1 + step / 1000}")
+    rig.done.clear()
+    rig.clock.advance(1.0)
+    assert rig.done == ["expired 101"]
+    rig.driver.post("timer 0.001")  # one is armed that runs out as soon: the machine is not asked again
+    before = len(asked)
+    rig.driver.post("timer 0.002")
+    assert len(asked) == before
+    rig.clock.advance(0.1)
+    assert len([line for line in rig.done if line.startswith("expired")]) == 22
+    assert rig.machine.timers == []
+    assert len(asked) - before < 10
+
+
 def test_a_timer_that_moved_later_is_not_expired_early() -> None:
     rig = Rig()
     rig.driver.post("timer 2")
