@@ -50,7 +50,8 @@ def run(
         bool, typer.Option(help="Rename a state file that cannot be used and begin without; a good one is kept.")
     ] = False,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; SIGHUP reopens the trace file."""
+    """Serve until SIGTERM or SIGINT, a second one ends at once; SIGHUP reopens the trace file and reloads settings and
+    certificates."""
     settings = _load(config)
     logs.configure(settings.log.level, settings.log.format)
     try:
@@ -60,7 +61,7 @@ def run(
             and (aside := set_aside(state_file(settings.state, config)))
         ):
             typer.echo(f"imsalg: the old state is in {aside}", err=True)
-        status = run_loop(serve(settings, open_store(settings.state, config), ready_fd))
+        status = run_loop(serve(settings, open_store(settings.state, config), config, ready_fd))
     except (SettingsError, TlsConfigError, StoreError, OSError) as error:
         typer.echo(f"imsalg cannot start: {error}", err=True)
         raise typer.Exit(1) from None
@@ -167,6 +168,12 @@ def drain(
 def undrain(config: MaybeConfig = None, socket: Socket = None, json: Json = False) -> None:
     """Take new calls again."""
     _ask(Query("undrain"), config, socket, as_json=json)
+
+
+@app.command(epilog="Example:  imsalg reload -c configs/imsalg.toml")
+def reload(config: MaybeConfig = None, socket: Socket = None, json: Json = False) -> None:
+    """Read settings and certificates again: all of them take effect, or nothing changes and the reasons are named."""
+    _ask(Query("reload"), config, socket, as_json=json)
 
 
 def main() -> None:

@@ -115,6 +115,11 @@ class LinkServer:
         """True for TCP and TLS: H.248 transactions need no retransmission."""
         return self._udp is None
 
+    def set_tls(self, context: ssl.SSLContext) -> None:
+        """The context for links that come from now on."""
+        if self._listener is not None:
+            self._listener.set_tls(context)
+
     def send(self, link: int, payload: bytes) -> bool:
         """Send one H.248 message; False when the link cannot take it. Raises LimitExceeded above 65,531 octets."""
         if self._udp is None:

@@ -254,6 +254,25 @@ def dump(settings: Any) -> str:
     return "\n".join(lines).strip("\n") + "\n"
 
 
+def flat(settings: Any) -> dict[str, Any]:
+    """The effective settings by dotted key ("realm.access.latch"; list items by number from 1), without those that are
+    None."""
+    found: dict[str, Any] = {}
+    _flatten("", _plain(settings), found)
+    return found
+
+
+def _flatten(prefix: str, value: Any, found: dict[str, Any]) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _flatten(f"{prefix}.{key}" if prefix else key, item, found)
+    elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        for number, item in enumerate(value, 1):
+            _flatten(f"{prefix}.{number}", item, found)
+    else:
+        found[prefix] = value
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         named = ((f.metadata.get("key", f.name), getattr(value, f.name)) for f in dataclasses.fields(value))

@@ -266,6 +266,10 @@ class StreamListener:
             if not stream.open:  # uvloop would drop an open one without connection_lost
                 task.cancel()
 
+    def set_tls(self, context: ssl.SSLContext) -> None:
+        """The context for connections that come from now on; those that are open keep theirs."""
+        self._tls = context
+
     @property
     def current(self) -> int:
         """Connections that came in here and have not ended, those in a handshake too."""

@@ -130,6 +130,12 @@ class SipTransports:
     def listening(self) -> list[Listening]:
         return [listening for listening, _ in self._listeners]
 
+    def set_server_context(self, place: int, context: ssl.SSLContext) -> None:
+        """The context for connections that come in from now on at the listener that was added as number ``place``."""
+        listener = self._listeners[place][1]
+        if listener is not None:
+            listener.set_tls(context)
+
     def set_client_context(self, realm: str, context: ssl.SSLContext) -> None:
         """The context for outgoing TLS of ``realm``; it decides how servers are verified."""
         self._client_contexts[realm] = context

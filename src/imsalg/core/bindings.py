@@ -127,6 +127,11 @@ class Registrar:
         self.changed: set[tuple[str, str]] | None = None
         """Keys of bindings that came, changed or went, for whoever writes them down; None when nobody does."""
 
+    def limits(self, limit: int, per_user: int) -> None:
+        """Other bounds from now on; nothing that is there goes."""
+        self._limit = limit
+        self._per_user = per_user
+
     def __len__(self) -> int:
         return len(self._by_key)
 

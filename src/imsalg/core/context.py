@@ -30,6 +30,7 @@ from imsalg.core.routing import Listener, Network
 from imsalg.core.sip_call import Answer, Call, Forward, Stage, other
 from imsalg.core.sip_trace import trace_fields
 from imsalg.core.tokens import TokenMint
+from imsalg.media_settings import MediaSettings
 from imsalg.settings import Settings
 from imswire.base import ProtocolError
 from imswire.sip.flow import Flow
@@ -58,6 +59,8 @@ class Media(Protocol):
     def next_timer(self) -> float | None: ...
 
     def busy(self) -> bool: ...
+
+    def reconfigure(self, settings: MediaSettings) -> None: ...
 
 
 OUTCOMES = ("completed", "released", "refused", "cancelled", "failed", "no-answer")
@@ -149,6 +152,13 @@ class Context:
         self.request: Request | None = None
         self.call: Call | None = None
         self.who = ""
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Other settings from now on; what was made of them at start is as it was."""
+        self.settings = settings
+        limits = settings.limits
+        self.registrar.limits(limits.bindings, limits.contacts_per_user)
+        self.media_half.reconfigure(settings.media())
 
     # --- ways out ---
 

@@ -17,6 +17,7 @@ from imsalg.core.events import (
     Event,
     FlowClosed,
     Received,
+    Reconfigure,
     Resolved,
     Restore,
     SendFailed,
@@ -303,6 +304,8 @@ class Engine:
             self._drain_begins(event.seconds)
         elif isinstance(event, Undrain):
             self._undrain()
+        elif isinstance(event, Reconfigure):
+            ctx.reconfigure(event.settings)
         elif isinstance(event, Restore):
             self._restore(event)
         elif isinstance(event, SendFailed):

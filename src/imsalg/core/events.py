@@ -19,6 +19,7 @@ from imsalg.core.media_events import (
     ToGateway,
     Trace,
 )
+from imsalg.settings import Settings
 from imswire.sip.flow import Flow
 from imswire.sip.location import Hop, Target
 from imswire.sip.message import Request, Response
@@ -108,6 +109,12 @@ class Undrain(Struct, frozen=True):
     """New calls are taken again."""
 
 
+class Reconfigure(Struct, frozen=True):
+    """Settings that may change while the node runs did; the others are as they were."""
+
+    settings: Settings
+
+
 class Restore(Struct, frozen=True):
     """What an earlier process left: (kind, key, value) of each record, and Unix time now. The first event of all."""
 
@@ -120,5 +127,16 @@ class Drained(Struct, frozen=True):
 
 
 SipEvent = Received | BadMessageIn | FlowClosed | SendFailed | Resolved | Unreachable
-Event = SipEvent | Drain | Undrain | Restore | GatewayUp | GatewayDown | FromGateway | BadFromGateway | Inspect
+Event = (
+    SipEvent
+    | Drain
+    | Undrain
+    | Reconfigure
+    | Restore
+    | GatewayUp
+    | GatewayDown
+    | FromGateway
+    | BadFromGateway
+    | Inspect
+)
 Command = Send | Resolve | CloseFlow | Drained | ToGateway | CloseGateway | Trace | Log | Inspected

@@ -35,7 +35,7 @@ class Announcements:
 
     def __init__(self, registry: Registry, settings: MediaSettings, emit: Callable[[MediaCommand], None]) -> None:
         self._registry = registry
-        self._settings = settings
+        self.reconfigure(settings)
         self._emit = emit
         self._handlers: dict[str, Callable[[Link, str, str, float], None]] = {
             "restart": self._restart,
@@ -43,6 +43,10 @@ class Announcements:
             "graceful": self._graceful,
             "forced": self._forced,
         }
+
+    def reconfigure(self, settings: MediaSettings) -> None:
+        """Other settings from now on."""
+        self._settings = settings
 
     def take(self, link: Link, command: Command, mid: str, now: float) -> None:
         """One ServiceChange; raises :class:`H248Error` for what cannot be accepted."""

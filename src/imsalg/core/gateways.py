@@ -92,6 +92,11 @@ class Gateways:
         self.timeouts = 0
         """Transactions of ours that had no reply in time, or whose link broke."""
 
+    def reconfigure(self, settings: MediaSettings) -> None:
+        """Other times and limits from now on; a link keeps the time that its transactions have."""
+        self._settings = settings
+        self._announcements.reconfigure(settings)
+
     # --- what calls need ---
 
     def choose(self, preferred: str | None) -> Gateway | None:

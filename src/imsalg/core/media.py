@@ -116,6 +116,11 @@ class MediaHalf:
         """The earliest timer, or None."""
         return self.gateways.next_timer()
 
+    def reconfigure(self, settings: MediaSettings) -> None:
+        """Other settings from now on, for the next offer of each call; times of gateways at once."""
+        self.settings = settings
+        self.gateways.reconfigure(settings)
+
     def busy(self) -> bool:
         """True while a gateway owes the reply to anything but a heartbeat."""
         links = self.gateways.links.values()

@@ -1,5 +1,6 @@
 """The door for H.248: bytes of gateway links become events, ToGateway commands become bytes."""
 
+import ssl
 from collections.abc import Callable
 
 from imsalg.core.events import Event
@@ -75,6 +76,10 @@ class GatewayDoor:
                 log.info("H.248 message not sent", link=command.link)
         except ProtocolError as error:
             log.error("H.248 message cannot be written", error=str(error), message=repr(command.message)[:400])
+
+    def set_tls(self, context: ssl.SSLContext) -> None:
+        """The certificate for links that come from now on."""
+        self._server.set_tls(context)
 
     def close_link(self, link: int, reason: str) -> None:
         """End one link."""

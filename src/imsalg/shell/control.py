@@ -1,14 +1,22 @@
-"""What the admin socket can be told, besides asked: drain and undrain; and how the kept state is doing."""
+"""What the admin socket can be told, besides asked: drain, undrain and reload; and how the kept state is doing."""
 
 from collections.abc import Callable, Mapping
 
 from imsalg.core.events import Drain, Event, Undrain
 from imsalg.shell.keeper import Keeper
 from imskit.admin import AdminError, Handler, Query
+from imskit.settings import SettingsError
+from imskit.tls import TlsConfigError
 
 
-def controls(post: Callable[[Event], None], calls: Callable[[], int], keeper: Keeper | None) -> Mapping[str, Handler]:
-    """The commands. ``calls`` counts those in progress; without ``keeper`` nothing outlives the process."""
+def controls(
+    post: Callable[[Event], None],
+    calls: Callable[[], int],
+    keeper: Keeper | None,
+    reload: Callable[[], list[str]],
+) -> Mapping[str, Handler]:
+    """The commands. ``calls`` counts those in progress; without ``keeper`` nothing outlives the process; ``reload``
+    says what changed and raises SettingsError or TlsConfigError."""
 
     def drain(query: Query) -> object:
         try:
@@ -37,4 +45,10 @@ def controls(post: Callable[[Event], None], calls: Callable[[], int], keeper: Ke
             "last_commit": keeper.seconds,
         }
 
-    return {"drain": drain, "undrain": undrain, "state": state}
+    def reloaded(query: Query) -> object:
+        try:
+            return {"changed": reload()}
+        except (SettingsError, TlsConfigError) as error:
+            raise AdminError(f"nothing changed:\n{error}") from None
+
+    return {"drain": drain, "undrain": undrain, "state": state, "reload": reloaded}

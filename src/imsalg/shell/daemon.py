@@ -6,12 +6,13 @@ import gc
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, assert_never
 
 import msgspec
 
 from imsalg.core.engine import Engine
-from imsalg.core.events import CloseFlow, Command, Drain, Drained, Event, Resolve, Restore
+from imsalg.core.events import CloseFlow, Command, Drain, Drained, Event, Reconfigure, Resolve, Restore
 from imsalg.core.media import MediaHalf
 from imsalg.core.media_events import CloseGateway, Inspected, Log, ToGateway, Trace
 from imsalg.core.records import H248_ID, NODE, TOKEN_KEY
@@ -23,21 +24,22 @@ from imsalg.shell.keeper import Keeper
 from imsalg.shell.measures import measures
 from imsalg.shell.names import NameDoor
 from imsalg.shell.pressure import Pressure, stand_guard
+from imsalg.shell.reload import Contexts, label, read, tls_contexts
 from imsalg.shell.show import Inspector, handlers
 from imsalg.shell.sip_transport import SipDoor
 from imsalg.shell.store import MemoryStore, Store
 from imsalg.shell.tally import Tally
 from imskit.admin import AdminServer
 from imskit.clock import SystemIds
-from imskit.contexts import client_context, server_context
 from imskit.driver import Driver
 from imskit.logs import get_logger
 from imskit.memory import Trimmer
 from imskit.metrics import MetricsServer
 from imskit.sdnotify import Notifier
+from imskit.settings import SettingsError
 from imskit.shutdown import Shutdown
 from imskit.sockets import Address, parse_endpoint
-from imskit.tls import expiry_of
+from imskit.tls import TlsConfigError
 from imskit.trace import Tracer
 from imswire.h248.transaction import MAX_ID
 from imswire.sip.transaction import Send
@@ -53,8 +55,9 @@ LAST_WORDS = 2.0
 class Daemon:
     """Everything of one process. ``start`` opens the sockets (OSError, SettingsError), ``stop`` closes them."""
 
-    def __init__(self, settings: Settings, store: Store | None = None) -> None:
+    def __init__(self, settings: Settings, store: Store | None = None, config: Path | None = None) -> None:
         self._settings = settings
+        self._config = config
         self._store = store if store is not None else MemoryStore()
         self._ids = SystemIds()
         self._tracer = Tracer(settings.trace.file, "imsalg")
@@ -85,18 +88,13 @@ class Daemon:
 
     async def start(self) -> None:
         """Open every socket, then let events in."""
-        for listen in self._settings.listen:
-            tls = None
-            if listen.transport == "tls" and listen.certificate and listen.key:
-                tls = server_context(listen.certificate, listen.key)
-                self._certificates[f"{listen.realm}/{listen.transport}"] = expiry_of(listen.certificate)
-                self._sip.transports.set_client_context(
-                    listen.realm, client_context(ca=listen.ca, certificate=listen.certificate, key=listen.key)
-                )
+        contexts = tls_contexts(self._settings)
+        for number, listen in enumerate(self._settings.listen):
             host, port = self._sip.transports.add_listener(
-                listen.realm, listen.transport, listen.host, listen.port, tls
+                listen.realm, listen.transport, listen.host, listen.port, contexts.servers.get(number)
             )
             self.listeners.append(Listener(listen.realm, listen.transport, host, port, listen.advertise))
+        self._take_certificates(contexts)
         self._gateways = GatewayDoor(self._settings.gateways, self._posted)
         media = self._media = MediaHalf(
             self._settings.media(),
@@ -125,7 +123,7 @@ class Daemon:
             self.metrics_address = await self._metrics.start(where.host, where.port)
         if self._settings.admin.socket:
             looks = handlers(self.engine, media, driver.clock.now, self._inspector)
-            orders = controls(self._post, lambda: len(context.calls), self._keeper)
+            orders = controls(self._post, lambda: len(context.calls), self._keeper, self.reload)
             self._admin = AdminServer({**looks, **orders})
             await self._admin.start(self._settings.admin.socket)
 
@@ -201,9 +199,39 @@ class Daemon:
             **_metrics_facts(self.metrics_address),
         }
 
-    def reopen(self) -> None:
-        """SIGHUP: files are opened anew after a rotation."""
+    def _take_certificates(self, contexts: Contexts) -> None:
+        """Connections that come from now on see these; those that are open stay."""
+        for number, listen in enumerate(self._settings.listen):
+            if number in contexts.servers:
+                self._sip.transports.set_server_context(number, contexts.servers[number])
+                self._sip.transports.set_client_context(listen.realm, contexts.clients[number])
+                self._certificates[label(listen)] = contexts.expiries[number]
+        if self._gateways is not None and contexts.gateways is not None:
+            self._gateways.set_tls(contexts.gateways)
+
+    def reload(self) -> list[str]:
+        """Read the settings and certificates again; returns what changed.
+
+        Raises SettingsError or TlsConfigError, with everything as it was, when one of them cannot be used or changed.
+        """
+        if self._config is None:
+            raise SettingsError(["this node was started without a settings file"])
+        settings, changed, contexts = read(self._config, self._settings)
+        self._settings = settings
+        self._take_certificates(contexts)
+        self._post(Reconfigure(settings))
+        told = [str(one) for one in changed]
+        log.info("settings reloaded", changed=told, certificates=len(contexts.servers))
+        return told
+
+    def hangup(self) -> None:
+        """SIGHUP: the trace file is opened anew, after a rotation, and the settings are read again."""
         self._tracer.reopen()
+        try:
+            self.reload()
+        except (SettingsError, TlsConfigError) as error:
+            for problem in str(error).splitlines():
+                log.error("settings are not reloaded, nothing changed", reason=problem)
 
     def _execute(self, command: Command) -> None:
         self._tally.command(command)
@@ -239,10 +267,10 @@ def _metrics_facts(address: Address | None) -> dict[str, Any]:
     return {} if address is None else {"metrics": {"host": address[0], "port": address[1]}}
 
 
-async def serve(settings: Settings, store: Store, ready_fd: int | None = None) -> int:
-    """Run until SIGTERM or SIGINT; returns the exit status."""
-    daemon = Daemon(settings, store)
-    shutdown = Shutdown(daemon.reopen, daemon.end_now)
+async def serve(settings: Settings, store: Store, config: Path, ready_fd: int | None = None) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit status. ``config`` is read again at SIGHUP."""
+    daemon = Daemon(settings, store, config)
+    shutdown = Shutdown(daemon.hangup, daemon.end_now)
     notifier = Notifier()
     await daemon.start()
     # What was made at start lives for ever: the collector need not look at it again. What is made per message holds no
@@ -260,8 +288,8 @@ async def serve(settings: Settings, store: Store, ready_fd: int | None = None) -
     reason = await shutdown.wait()
     log.info("ending", reason=reason)
     notifier.stopping()
-    notifier.close()
     await daemon.drain()
     await daemon.stop()
+    notifier.close()  # the watchdog is fed as long as calls go on
     shutdown.done()
     return 0

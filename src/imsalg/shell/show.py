@@ -209,7 +209,12 @@ def _drain(answer: _Row) -> None:
     print_facts(f"New calls are refused. {answer['calls']} calls in progress{end}.", [])
 
 
+def _reload(answer: _Row) -> None:
+    print_facts("Reloaded.", [("changed", one) for one in answer["changed"]] or [("changed", "nothing")])
+
+
 _PRINT: dict[str, Callable[[Any], None]] = {
+    "reload": _reload,
     "state": _state,
     "drain": _drain,
     "undrain": _drain,
