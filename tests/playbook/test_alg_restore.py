@@ -16,7 +16,8 @@ from imsalg.core.bindings import Binding
 from imsalg.core.events import FlowClosed, Restore
 from imsalg.core.journal import Journal
 from imsalg.core.media_events import GatewayDown
-from imsalg.core.records import BINDING, CALL, NODE, BindingRecord, Keep
+from imsalg.core.records import BINDING, CALL, NODE, BindingRecord, Keep, LineRecord
+from imsalg.core.reservations import Line
 from imsalg.core.sip_call import Call, Stage
 from imswire.sip.flow import Flow
 from imswire.sip.message import Request, Response
@@ -379,3 +380,19 @@ def test_every_attribute_of_a_call_is_kept_or_not_for_a_reason() -> None:
 def test_every_attribute_of_a_binding_is_kept() -> None:
     made_again = {"_identities", "key", "profile", "user", "expires_at"}
     assert set(Binding.__slots__) - made_again <= set(BindingRecord.__struct_fields__)
+
+
+def test_every_attribute_of_a_line_is_kept_or_over_when_the_call_is_established() -> None:
+    forks = {"spares", "crowded"}
+    assert set(Line.__slots__) - forks == set(LineRecord.__struct_fields__)
+
+
+def test_subscriptions_to_registration_state_are_asked_for_anew() -> None:
+    book = Book(lab.settings(reg_event={"subscribe": "always"}))
+    old = Kept(book)
+    register(book)
+    old.sync()
+    new = old.revive()
+    assert new.book.lines() == []
+    new.book.advance(1.0)
+    assert [line.split()[1] for line in new.book.lines()][:1] == ["SUBSCRIBE"]

@@ -21,7 +21,7 @@ from imsalg.settings import Settings
 from imsalg.shell.agw_link import GatewayDoor
 from imsalg.shell.control import controls
 from imsalg.shell.keeper import Keeper
-from imsalg.shell.measures import measures
+from imsalg.shell.measures import measures, state_measures
 from imsalg.shell.names import NameDoor
 from imsalg.shell.pressure import Pressure, stand_guard
 from imsalg.shell.reload import Contexts, label, read, tls_contexts
@@ -118,6 +118,8 @@ class Daemon:
             self._post(event)
         if self._settings.metrics.listen:
             registry = measures(self.engine, media, self._sip, self._tally, self._certificates)
+            if self._keeper is not None:
+                state_measures(registry, self._keeper)
             self._metrics = MetricsServer(registry, self.why_not_ready)
             where = parse_endpoint(self._settings.metrics.listen)
             self.metrics_address = await self._metrics.start(where.host, where.port)

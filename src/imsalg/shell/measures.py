@@ -8,6 +8,7 @@ from imsalg.core.media import MediaHalf
 from imsalg.core.media_failures import FAILURES
 from imsalg.core.media_kinds import GUARDED
 from imsalg.core.sip_call import Stage
+from imsalg.shell.keeper import Keeper
 from imsalg.shell.sip_transport import SipDoor
 from imsalg.shell.tally import Tally
 from imskit.metrics import Metrics
@@ -31,6 +32,18 @@ def measures(
         lambda: {(name,): end for name, end in certificates.items()},
     )
     return metrics
+
+
+def state_measures(metrics: Metrics, keeper: Keeper) -> None:
+    """What is told of the state that outlives the process."""
+    metrics.gauge_of("state_records", "Registrations and calls that are kept for the next start.", lambda: keeper.kept)
+    metrics.gauge_of("state_pending", "Changes of them that are not written yet.", lambda: keeper.pending)
+    metrics.counters_of(
+        "state_commits",
+        "Transactions of the state file, by outcome; a failed one is tried again.",
+        ("outcome",),
+        lambda: {("done",): keeper.commits, ("failed",): keeper.failures},
+    )
 
 
 def _calls(metrics: Metrics, engine: Engine, media: MediaHalf) -> None:
