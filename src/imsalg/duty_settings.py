@@ -1,11 +1,13 @@
 """Settings of the P-CSCF's duties at the edge of the trust domain (TS 24.229 5.2): identities, charging,
-security of signalling, and the subscription to registration state."""
+emergency calls, security of signalling, and the subscription to registration state."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from imsalg.media_settings import MediaRealm
 from imskit.settings import Range, Seconds
+from imswire.base import ProtocolError
+from imswire.sip.uri import SipUri
 
 
 def _one_line(name: str, value: str) -> None:
@@ -24,17 +26,38 @@ class DutyRealm(MediaRealm):
     (``IEEE-802.3;dsl-location=...``; RFC 7315 4.4), ``network-provided`` is appended. ``signalling``: ``none`` offers
     no security of signalling, ``tls`` offers TLS in the security agreement (RFC 3329) and holds UEs to it that
     understand it, ``tls-required`` refuses what does not come over TLS. ``ipsec_3gpp``: a UE that offers IPsec beside
-    other mechanisms has it ignored, or is refused.
+    other mechanisms has it ignored, or is refused. ``emergency``: calls to ``urn:service:sos`` are routed to
+    ``emergency_next_hop`` of the core realm, answered 380 (alternative service) or refused with 403;
+    ``emergency_unregistered`` lets UEs without a binding make them; ``emergency_numbers`` are user parts and tel
+    numbers that mean the same; ``emergency_priority`` is a Resource-Priority put into such calls (RFC 7135:
+    ``esnet.0``).
+
+    Core realms: ``emergency_next_hop`` is the E-CSCF, ``emergency_register_next_hop`` takes emergency registrations
+    (left out: ``next_hop``); SIP URIs. Without an E-CSCF emergency calls are answered 380.
     """
 
     trusted: bool | None = None
     access_network_info: str = ""
     signalling: Literal["none", "tls", "tls-required"] = "none"
     ipsec_3gpp: Literal["ignore", "refuse"] = "ignore"
+    emergency: Literal["route", "alternative", "refuse"] = "route"
+    emergency_unregistered: bool = True
+    emergency_numbers: tuple[str, ...] = ()
+    emergency_priority: str = ""
+    emergency_next_hop: str = ""
+    emergency_register_next_hop: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _one_line("access_network_info", self.access_network_info)
+        _one_line("emergency_priority", self.emergency_priority)
+        for name in ("emergency_next_hop", "emergency_register_next_hop"):
+            value = getattr(self, name)
+            try:
+                if value:
+                    SipUri.parse(value)
+            except ProtocolError as error:
+                raise ValueError(f"{name!r} {value!r}: {error.hint}") from None
 
 
 @dataclass(frozen=True)

@@ -226,22 +226,27 @@ class Settings:
             if realm.kind == "access" and not realm.core_realm and len(cores) > 1:
                 raise ValueError(f"realm {name!r} needs 'core_realm': there are several core realms")
             if realm.kind == "core":
-                hop = SipUri.parse(realm.next_hop)
-                wanted, v6 = hop.transport, _is_ipv6(hop.param("maddr") or hop.host)
-                if v6 is None and realm.names == "next-hop":
-                    raise ValueError(
-                        f'realm {name!r}: next_hop names {hop.host!r}; with names = "next-hop" nothing is looked up, '
-                        "so it must be an IP address"
-                    )
-                if v6 is None and hop.scheme == "sip" and hop.param("transport") is None and hop.port is None:
-                    continue  # NAPTR and SRV records say which transport
-                fitting = [one for one in self.listen if one.realm == name and one.transport == wanted]
-                if not fitting:
-                    raise ValueError(
-                        f"realm {name!r}: next_hop goes over {wanted}, but no listener there has that transport"
-                    )
-                if v6 is not None and not any((":" in one.host) is v6 for one in fitting):
-                    raise ValueError(f"realm {name!r}: no {wanted} listener there has the address family of next_hop")
+                self._check_hop(name, realm, "next_hop")
+                for other in ("emergency_next_hop", "emergency_register_next_hop"):
+                    if getattr(realm, other):
+                        self._check_hop(name, realm, other)
+
+    def _check_hop(self, name: str, realm: RealmSettings, key: str) -> None:
+        """Raise ValueError where no listener of the realm could reach the hop."""
+        hop = SipUri.parse(getattr(realm, key))
+        wanted, v6 = hop.transport, _is_ipv6(hop.param("maddr") or hop.host)
+        if v6 is None and realm.names == "next-hop":
+            raise ValueError(
+                f'realm {name!r}: {key} names {hop.host!r}; with names = "next-hop" nothing is looked up, '
+                "so it must be an IP address"
+            )
+        if v6 is None and hop.scheme == "sip" and hop.param("transport") is None and hop.port is None:
+            return  # NAPTR and SRV records say which transport
+        fitting = [one for one in self.listen if one.realm == name and one.transport == wanted]
+        if not fitting:
+            raise ValueError(f"realm {name!r}: {key} goes over {wanted}, but no listener there has that transport")
+        if v6 is not None and not any((":" in one.host) is v6 for one in fitting):
+            raise ValueError(f"realm {name!r}: no {wanted} listener there has the address family of {key}")
 
     def core_of(self, access_realm: str) -> str:
         """The core realm that an access realm's requests go to."""
@@ -258,7 +263,8 @@ class Settings:
                 name: MediaRealm(**{key: getattr(realm, key) for key in names}) for name, realm in self.realm.items()
             },
             timers=self.gateway_timers,
-            limits=MediaLimits(calls=self.limits.calls, legs=self.limits.legs, lines=self.limits.media_lines),
+            # The SIP half bounds calls; emergency calls have as much room again there.
+            limits=MediaLimits(calls=2 * self.limits.calls, legs=self.limits.legs, lines=self.limits.media_lines),
             failures=self.failures,
             retry_after=self.limits.retry_after,
         )

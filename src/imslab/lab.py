@@ -269,6 +269,8 @@ class Lab:
         if not self._fixed:
             host, port = self.core_address()
             settings["realm"]["core"]["next_hop"] = f"sip:{host}:{port}"
+            if load(self._core_settings(), CoreSettings).psap:
+                settings["realm"]["core"]["emergency_next_hop"] = f"sip:{host}:{port}"
             settings["gateways"]["listen"] = f"tcp:127.0.0.1:{ready.get('gateways', {}).get('port', 0)}"
         settings["trace"] = {"file": str(self.directory / "imsalg.trace.jsonl")}
         settings["admin"] = {"socket": str(self.directory / "imsalg.sock")}

@@ -20,10 +20,11 @@ CHALLENGE = 'WWW-Authenticate: Digest realm="example.net", nonce="n1", algorithm
 IPSEC = "ipsec-3gpp;alg=hmac-sha-1-96;spi-c=1;spi-s=2;port-c=3;port-s=4"
 
 
-def with_tls(**access: str) -> Settings:
+def with_tls(core: dict[str, str], access: dict[str, str]) -> Settings:
     """Settings with a tls listener in the access realm."""
     return settings(
         access=access,
+        core=core,
         listen=[
             {"realm": "access", "transport": "udp", "host": ACCESS[0]},
             {"realm": "access", "transport": "tls", "host": ACCESS[0], "port": 5061, "certificate": "c", "key": "k"},
@@ -32,8 +33,8 @@ def with_tls(**access: str) -> Settings:
     )
 
 
-def book(signalling: str, **access: str) -> Book:
-    made = Book(with_tls(signalling=signalling, **access))
+def book(signalling: str, core: dict[str, str] | None = None) -> Book:
+    made = Book(with_tls(core or {}, {"signalling": signalling}))
     listeners = (*LISTENERS, Listener("access", "tls", ACCESS[0], 5061))
     made.media = MediaHalf(made.settings.media())
     made.engine = Engine(made.settings, listeners, made.media, SeededIds("p"), KEY, tracing=True)

@@ -366,7 +366,7 @@ def test_a_lost_flow_is_noted() -> None:
 
 KEPT = {
     *("ack_by", "call_id", "caller", "caller_side", "cseq", "flows", "gone", "has_media", "key", "legs", "outcome"),
-    *("profile", "refresh_by", "since", "stage", "charging", "binding"),
+    *("profile", "refresh_by", "since", "stage", "charging", "binding", "urgent"),
 }
 NOT_KEPT = {"bye_waits", "confirm_due", "exchanges", "forwards", "realms", "tokens"}
 """What belongs to requests under way, or is made again from the rest."""

@@ -1,11 +1,12 @@
-"""The P-CSCF's duties with real processes: security of signalling, registrations that the network ends."""
+"""The P-CSCF's duties with real processes: security of signalling, registrations that the network ends,
+emergency calls."""
 
 import asyncio
 import subprocess
 from collections.abc import Iterator
 
 import pytest
-from tests.system.labs import BOB, Labs, command, establish, log_of, plain_environment, register
+from tests.system.labs import BOB, PLAIN, SECURE, Labs, command, establish, log_of, plain_environment, register
 
 from imslab.lab import Lab
 from imslab.ue.account import UeOptions
@@ -87,3 +88,32 @@ def test_a_core_that_does_not_tell_of_registration_state_is_no_obstacle(labs: La
         await talk.hang_up()
 
     labs(core={"reg_event": False}, imsalg={"reg_event": {"subscribe": "always"}}).run(scenario)
+
+
+def test_a_ue_that_is_not_registered_calls_for_help(labs: Labs) -> None:
+    async def scenario(lab: Lab) -> None:
+        bob = await SECURE.register(lab, "bob")
+        stranger = await lab.ue("alice", register=False, options=UeOptions(mediasec=()), media=PLAIN.media)
+        with pytest.raises(SipFailure) as refused:
+            await stranger.call(BOB)
+        assert refused.value.status == 403
+        outgoing = stranger.dial("urn:service:sos.fire")
+        incoming = await bob.wait_call()
+        incoming.accept()
+        await outgoing.answered()
+        assert await outgoing.hangup() == 200
+        await incoming.wait_end()
+
+    labs(core={"psap": "bob"}).run(scenario)
+
+
+def test_without_an_e_cscf_the_ue_is_told_to_go_elsewhere(labs: Labs) -> None:
+    async def scenario(lab: Lab) -> None:
+        alice = await SECURE.register(lab, "alice")
+        with pytest.raises(SipFailure) as told:
+            await alice.call("urn:service:sos")
+        assert told.value.status == 380
+        assert told.value.response is not None
+        assert told.value.response.content_type == "application/3gpp-ims+xml"
+
+    labs().run(scenario)

@@ -22,7 +22,8 @@ def contact_key(uri: str) -> str:
         parsed = SipUri.parse(uri)
     except ProtocolError:
         return uri
-    return f"{parsed.user or ''}@{parsed.hostport.lower()};{parsed.transport}"
+    sos = ";sos" if parsed.param("sos") is not None else ""  # TS 24.229 5.1.6.2: a registration of its own
+    return f"{parsed.user or ''}@{parsed.hostport.lower()};{parsed.transport}{sos}"
 
 
 def identity_key(uri: str) -> str:
@@ -151,15 +152,16 @@ class Registrar:
         """All bindings, oldest first."""
         return self._by_key.values()
 
-    def has_room(self, aor: str, contact: str) -> bool:
-        """True when a REGISTER for that contact can be stored."""
+    def has_room(self, aor: str, contact: str, *, emergency: bool = False) -> bool:
+        """True when a REGISTER for that contact can be stored; emergency registrations have as much room again."""
         if self.get(aor, contact) is not None:
             return True
-        return len(self._by_key) < self._limit and len(self._by_aor.get(aor, ())) < self._per_user
+        share = 2 if emergency else 1
+        return len(self._by_key) < share * self._limit and len(self._by_aor.get(aor, ())) < share * self._per_user
 
     def put(self, binding: Binding) -> None:
         """Store or replace a binding; raises LimitExceeded ``registration.full``."""
-        if not self.has_room(binding.aor, binding.contact):
+        if not self.has_room(binding.aor, binding.contact, emergency=binding.emergency):
             raise LimitExceeded("registration.full", f"no room for another contact of {binding.aor}")
         old = self._by_key.get(binding.key)
         if old is not None:

@@ -13,6 +13,7 @@ from imsalg.core.agreement import Agreement
 from imsalg.core.asserting import Asserting
 from imsalg.core.bindings import Binding, Registrar
 from imsalg.core.deadlines import Deadlines
+from imsalg.core.emergency import Emergency
 from imsalg.core.events import Command
 from imsalg.core.hops import Hops
 from imsalg.core.media_events import (
@@ -117,6 +118,7 @@ class Context:
     ) -> None:
         self.settings = settings
         self.network = Network(settings, listeners)
+        self.emergency = Emergency(settings, self.network)
         self.hops = Hops(settings, self.network, ids.token)
         self.layer = layer
         self.media_half = media
@@ -217,7 +219,8 @@ class Context:
             headers.append(("Warning", f"399 {self.warning_host} {quote(answer.warning)}"))
         if answer.retry_after is not None:
             headers.append(("Retry-After", str(answer.retry_after)))
-        return request.reply(answer.status, answer.reason, to_tag=self.ids.tag() if tagged else None, headers=headers)
+        tag = self.ids.tag() if tagged else None
+        return request.reply(answer.status, answer.reason, to_tag=tag, headers=headers, body=answer.body)
 
     def answer(self, key: ServerKey, request: Request, answer: Answer) -> None:
         """Answer a request ourselves."""

@@ -109,6 +109,7 @@ class Journal:
             outcome=call.outcome,
             charging=call.charging,
             binding=call.binding,
+            urgent=call.urgent,
         )
 
     def _binding(self, binding: Binding, offset: float) -> BindingRecord:

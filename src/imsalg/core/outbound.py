@@ -34,4 +34,5 @@ def replaced(registrar: Registrar, binding: Binding) -> list[Binding]:
     """The bindings that a registration of the same instance and reg-id takes the place of, whatever their Contact."""
     if not binding.flow_name:
         return []
-    return [one for one in registrar.of(binding.aor) if one is not binding and one.flow_name == binding.flow_name]
+    named = [one for one in registrar.of(binding.aor) if one is not binding and one.flow_name == binding.flow_name]
+    return [one for one in named if one.emergency is binding.emergency]  # an emergency registration stands beside

@@ -134,6 +134,7 @@ class CallRecord(Struct, frozen=True, omit_defaults=True):
     outcome: str = ""
     charging: str = ""
     binding: tuple[str, str] | None = None
+    urgent: bool = False
 
 
 _TYPES: dict[str, type[Struct]] = {BINDING: BindingRecord, CALL: CallRecord}

@@ -6,6 +6,7 @@ TS 24.229 5.2.2, RFC 3327 (Path), RFC 3608 (Service-Route), RFC 3329 as extended
 from imsalg.core import header_policy, outbound, security
 from imsalg.core.bindings import Binding, contact_key, identity_key, user_of
 from imsalg.core.context import Context
+from imsalg.core.emergency import is_emergency_contact, is_emergency_uri
 from imsalg.core.header_policy import Direction
 from imsalg.core.media_events import Side
 from imsalg.core.reg_event import RegEvents
@@ -40,7 +41,8 @@ class Registration:
         aor = identity_key(request.to.uri)
         ctx.who = user_of(aor)
         secured = ctx.agreements[flow.realm].register(request, flow)
-        self._check_room(request, aor)
+        emergency = is_emergency_contact(request)
+        self._check_room(request, aor, emergency=emergency)
         outgoing = forwardable(ctx, request, Side.ACCESS)
         self._log_verify(request)
         headers = outgoing.headers
@@ -49,7 +51,7 @@ class Registration:
         headers.remove("path")  # RFC 3327 5.2 is for proxies: a UE has no business there
         headers.remove("route")  # a UE's preloaded route names this node; the core's entry is configured
         core = ctx.cores[flow.realm]
-        way = ctx.network.next_hop(core)
+        way = ctx.emergency.registrar(core) if emergency else ctx.network.next_hop(core)
         token = ctx.mint.seal_flow(PATH, flow)
         headers.prepend("Path", ctx.network.face(flow_of(way)).record_route(token, outbound.path_params(request)))
         for name in ("Require", "Supported"):
@@ -66,12 +68,13 @@ class Registration:
         ctx.register_forward(forward)
         ctx.send(forward)
 
-    def _check_room(self, request: Request, aor: str) -> None:
+    def _check_room(self, request: Request, aor: str, *, emergency: bool) -> None:
         if request.contact_star or (request.expires == 0):
             return
         registrar, limits = self._ctx.registrar, self._ctx.settings.limits
         for contact in request.contacts:
-            if contact.param("expires") != "0" and not registrar.has_room(aor, contact.uri):
+            room = registrar.has_room(aor, contact.uri, emergency=emergency)
+            if contact.param("expires") != "0" and not room:
                 raise Answer(503, "no room for another binding", retry_after=limits.retry_after)
 
     def _log_verify(self, request: Request) -> None:
@@ -161,6 +164,7 @@ class Registration:
                 core_realm=ctx.cores[flow.realm],
                 secured=forward.secured,
                 flow_name=outbound.flow_name(contact, response),
+                emergency=is_emergency_uri(contact.uri),
             )
             for former in outbound.replaced(ctx.registrar, binding):
                 self._forget(former, "replaced")

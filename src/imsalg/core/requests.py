@@ -8,6 +8,7 @@ from imsalg.core import header_policy, security
 from imsalg.core.asserting import asserted
 from imsalg.core.bindings import Binding, user_of
 from imsalg.core.context import Context
+from imsalg.core.emergency import is_callback
 from imsalg.core.flow_dialogs import FlowDialogs, bare, host_of
 from imsalg.core.guard import Guard
 from imsalg.core.header_policy import Direction, Trust
@@ -97,8 +98,6 @@ class Requests:
         if request.method == "OPTIONS" and self._to_this_node(request):
             ctx.respond(key, request.reply(200, to_tag=ctx.ids.tag(), headers=CAPABILITIES))
             return
-        if side is Side.ACCESS and (agreement := ctx.agreements[flow.realm]).offers:
-            agreement.request(request, flow)
         if request.method in OFFERING:
             readable(request)
         outgoing = forwardable(ctx, request, side)
@@ -189,6 +188,8 @@ class Requests:
             raise Answer(481)
         if side is Side.ACCESS:
             _as_secure(call, flow)
+            if not call.urgent:
+                self._check_agreement(request, flow)
         if request.cseq.number > MAX_CSEQ:
             raise Answer(400, "CSeq of 2**31 or more")
         forward = Forward(key, request, outgoing, flow, side, call)
@@ -246,6 +247,8 @@ class Requests:
     ) -> None:
         """A dialog that is no call: its tokens carry the UE's flow."""
         ctx = self._ctx
+        if side is Side.ACCESS:
+            self._check_agreement(request, flow)
         kind, payload = self._open(user)
         if kind in (CALL_ACCESS, CALL_CORE):
             raise Answer(481)
@@ -281,9 +284,14 @@ class Requests:
         ctx = self._ctx
         realm = ctx.settings.realm[flow.realm]
         binding = self._sender(request, flow)
-        if binding is None and not realm.allow_unregistered:
+        emergency = ctx.emergency.asked(request, flow.realm)
+        if not (emergency and realm.emergency_unregistered):
+            self._check_agreement(request, flow)
+        if binding is None and not realm.allow_unregistered and not emergency:
             raise Answer(403, "not registered here", once=True)
-        if binding is not None and binding.secured:
+        if binding is not None and binding.emergency and not emergency:
+            raise Answer(403, "this registration is for emergency calls alone")
+        if binding is not None and binding.secured and not emergency:
             ctx.agreements[flow.realm].hold_to(request, flow)
         if binding is not None:
             profile = binding.profile
@@ -295,14 +303,33 @@ class Requests:
         header_policy.apply(Direction.REQUEST_FROM_UE, outgoing, trust)
         if binding is not None and not (trust & Trust.UE and "p-asserted-identity" in outgoing.headers):
             identity = asserted(binding, request.headers)
-        service_route = binding.service_route if binding is not None else ()  # TS 24.229 5.2.6.3
-        _check_route(outgoing, service_route, "registration", reject=realm.route_check == "reject")
-        has_route = "route" in outgoing.headers
         core = ctx.cores[flow.realm]
-        target = ctx.network.resolve(next_uri(outgoing), core) if has_route else ctx.network.next_hop(core)
+        if emergency:
+            target = ctx.emergency.route(outgoing, flow.realm, core, binding)
+        else:
+            service_route = binding.service_route if binding is not None else ()  # TS 24.229 5.2.6.3
+            _check_route(outgoing, service_route, "registration", reject=realm.route_check == "reject")
+            has_route = "route" in outgoing.headers
+            target = ctx.network.resolve(next_uri(outgoing), core) if has_route else ctx.network.next_hop(core)
         self._begin(
-            key, request, outgoing, flow, target, Side.ACCESS, profile, ue_flow=flow, identity=identity, of=binding
+            key,
+            request,
+            outgoing,
+            flow,
+            target,
+            Side.ACCESS,
+            profile,
+            ue_flow=flow,
+            identity=identity,
+            of=binding,
+            urgent=emergency,
         )
+
+    def _check_agreement(self, request: Request, flow: Flow) -> None:
+        """RFC 3329: where signalling is secured by agreement, judge what the request says of it."""
+        agreement = self._ctx.agreements[flow.realm]
+        if agreement.offers:
+            agreement.request(request, flow)
 
     def _sender(self, request: Request, flow: Flow) -> Binding | None:
         contact = request.headers.first_value("contact")
@@ -334,7 +361,16 @@ class Requests:
         ctx.who = binding.user
         header_policy.apply(Direction.REQUEST_TO_UE, outgoing, ctx.asserting.trust[binding.flow.realm])
         self._begin(
-            key, request, outgoing, flow, binding.flow, Side.CORE, binding.profile, ue_flow=binding.flow, of=binding
+            key,
+            request,
+            outgoing,
+            flow,
+            binding.flow,
+            Side.CORE,
+            binding.profile,
+            ue_flow=binding.flow,
+            of=binding,
+            urgent=is_callback(request),
         )
 
     def _begin(
@@ -350,12 +386,13 @@ class Requests:
         ue_flow: Flow,
         of: Binding | None = None,
         identity: str | None = None,
+        urgent: bool = False,
     ) -> None:
         """Send on an initial request, with Record-Route on both faces where it makes a dialog (16.6 step 4)."""
         ctx, target = self._ctx, flow_of(way)
         call: Call | None = None
         if request.method == "INVITE":
-            call = self._new_call(request, side, profile)
+            call = self._new_call(request, side, profile, urgent=urgent)
             call.flows = {side: flow, other(side): target}
             tokens = call.tokens
         elif request.method in DIALOG_FORMING:
@@ -400,11 +437,11 @@ class Requests:
             call.charging = vector
         return vector
 
-    def _new_call(self, request: Request, side: Side, profile: AccessProfile) -> Call:
+    def _new_call(self, request: Request, side: Side, profile: AccessProfile, *, urgent: bool) -> Call:
         ctx = self._ctx
-        if ctx.draining:
+        if ctx.draining and not urgent:
             raise Answer(503, "the node goes out of service", retry_after=ctx.settings.limits.retry_after)
-        if len(ctx.calls) >= ctx.settings.limits.calls:
+        if len(ctx.calls) >= ctx.settings.limits.calls * (2 if urgent else 1):
             raise Answer(503, "too many calls", retry_after=ctx.settings.limits.retry_after)
         key = ctx.ids.token(9)
         payload = key.encode()
@@ -415,6 +452,7 @@ class Requests:
         if request.cseq.number > MAX_CSEQ:
             raise Answer(400, "CSeq of 2**31 or more")
         call = Call(key, request.call_id, side, caller, profile, tokens)
+        call.urgent = urgent
         call.saw_cseq(side, request.cseq.number)
         ctx.call = call
         return call

@@ -126,7 +126,7 @@ class Restorer:
         call.gone = _leg(record.gone) if record.gone is not None else None
         call.outcome, call.charging = record.outcome, record.charging
         call.stage = Stage.ENDING if record.ending else Stage.ESTABLISHED
-        call.binding = record.binding
+        call.binding, call.urgent = record.binding, record.urgent
         ctx.resume_call(call, record.since + self._offset)
         if record.ending:
             ctx.ending[call] = ctx.now + 2 * ctx.settings.timers.t64

@@ -49,6 +49,7 @@ class Answer(Exception):
         retry_after: int | None = None,
         headers: Sequence[tuple[str, str]] = (),
         once: bool = False,
+        body: bytes = b"",
     ) -> None:
         super().__init__(status, warning)
         self.status = status
@@ -57,6 +58,7 @@ class Answer(Exception):
         self.retry_after = retry_after
         self.headers = headers
         self.once = once
+        self.body = body
 
 
 class Party:
@@ -146,6 +148,7 @@ class Call:
         "since",
         "stage",
         "tokens",
+        "urgent",
     )
 
     def __init__(
@@ -168,6 +171,7 @@ class Call:
         self.stage = Stage.EARLY
         self.since = 0.0  # when it began, on the engine's clock
         self.outcome = ""  # a key of Stats.outcomes, once it is known why the call ends
+        self.urgent = False  # an emergency call, or one that an emergency centre makes back
         self.has_media = False  # the media half knows this call
         # BYEs of ours to the caller that wait for the caller's ACK: the leg and the status and text to give.
         self.bye_waits: list[tuple[Leg, Answer]] = []

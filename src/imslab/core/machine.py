@@ -113,6 +113,8 @@ class CoreMachine:
         onward = request.copy()
         onward.headers.set("Max-Forwards", str(70 if hops is None else hops - 1))
         self._strip_own_routes(onward)
+        if self._settings.psap and onward.uri.lower().startswith("urn:service:sos"):
+            onward.uri = f"sip:{self._settings.psap}@{self._settings.domain}"  # the E-CSCF's part (RFC 5031)
         commands: list[Command] = []
         if request.method == "INVITE":
             commands += self._respond(key, request.reply(100), now)

@@ -18,7 +18,8 @@ class CoreSettings:
     """``users`` maps user parts to passwords; with ``authenticate`` off anybody may register under any name.
 
     ``algorithms`` are offered as digest challenges in that order. ``expires`` bounds what a registration may ask for,
-    in seconds. ``reg_event``: registration state is told to subscribers (RFC 3680). ``admin`` is the path of
+    in seconds. ``reg_event``: registration state is told to subscribers (RFC 3680). ``psap`` is the
+    user who takes emergency calls; empty: nobody does. ``admin`` is the path of
     a socket over which ``imslab deregister`` reaches the core; empty: there is none.
     """
 
@@ -28,5 +29,6 @@ class CoreSettings:
     algorithms: tuple[Literal["MD5", "SHA-256"], ...] = ("SHA-256", "MD5")
     expires: int = 3600
     reg_event: bool = True
+    psap: str = ""
     admin: str = ""
     listen: tuple[CoreListen, ...] = (CoreListen("udp"), CoreListen("tcp"))
