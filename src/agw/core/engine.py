@@ -183,12 +183,10 @@ class AgwEngine:
         if self._association.state is State.REGISTERING:
             self._reply(tid, (), error(505), now)
             return
-        if any(
-            action.context in (NULL_CONTEXT, ALL_CONTEXTS) and command.name == "AuditValue"
-            for action in request.actions
-            for command in action.commands
-        ):
-            self._association.watched(now)
+        for action in request.actions:
+            if action.context in (NULL_CONTEXT, ALL_CONTEXTS) and _audits(action):
+                self._association.watched(now)
+                break
         self._runner.submit(tid, request, now)
 
     def _reply_in(self, tid: int, reply: TransactionReply, now: float) -> None:
@@ -251,3 +249,7 @@ class AgwEngine:
         out = self._out.copy()
         self._out.clear()
         return out
+
+
+def _audits(action: Action) -> bool:
+    return any(command.name == "AuditValue" for command in action.commands)

@@ -233,8 +233,12 @@ class MediaReports:
 
     def _give_place_back(self, leg: Leg, now: float) -> None:
         """The port is free again when its last termination is gone."""
-        if not any(each is not leg and each.place == leg.place for each in leg.context.legs):
-            self._control.ports.give_back(leg.place, now)
+        legs, place = leg.context.legs, leg.place
+        if len(legs) > 2:
+            for each in legs:
+                if each is not leg and each.place == place:
+                    return
+        self._control.ports.give_back(place, now)
 
     def _on_replaced(self, report: orders.Released, now: float) -> None:
         """The last word about a connection that was replaced: its octets count for the termination."""

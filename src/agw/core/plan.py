@@ -61,6 +61,7 @@ def check_pair(one: StreamRequest, other: StreamRequest) -> None:
     relay_of(other.tcp_mode, one.tls, other.tls)
 
 
+@lru_cache(maxsize=4096)
 def _version(address: str) -> int:
     try:
         return ipaddress.ip_address(address).version

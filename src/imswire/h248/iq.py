@@ -7,6 +7,7 @@ one transaction carries an SDP offer (one ``Context = $`` action per m-line) and
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from imswire.h248 import packages
 from imswire.h248.body import SETUPS, Body, Fingerprint, fingerprint_text, read_body, write_body
@@ -96,13 +97,7 @@ def to_add(request: StreamRequest, termination: str = CHOOSE) -> Command:
     )
     stream = Stream(
         1,
-        LocalControl(
-            mode=request.mode,
-            properties=(
-                Parameter(packages.REALM, request.realm),
-                *property_list(request),
-            ),
-        ),
+        _control(request.mode, request.realm, property_list(request)),
         write_body(local),
         None if request.remote is None else remote_text(request.proto, request.family, request.remote),
     )
@@ -115,6 +110,12 @@ def to_add(request: StreamRequest, termination: str = CHOOSE) -> Command:
         else None,
         signals=signals_of(request.start_tls),
     )
+
+
+@lru_cache(maxsize=256)
+def _control(mode: str, realm: str, properties: tuple[Parameter, ...]) -> LocalControl:
+    """The LocalControl of an Add: what a realm is like, not what a call is like."""
+    return LocalControl(mode=mode, properties=(Parameter(packages.REALM, realm), *properties))
 
 
 def read_add(command: Command) -> StreamRequest:

@@ -22,6 +22,8 @@ PROTOS: Final[dict[str, tuple[str, str]]] = {
 }
 """Transport protocols over Iq, each with media type and format of its m-line; ``-`` where application-agnostic."""
 
+TLS_PROTOS: Final = frozenset(proto for proto in PROTOS if "TLS" in proto.split("/"))
+
 SOURCE_FILTERS: Final = {"off": ("off", "off"), "address": ("on", "off"), "address-and-port": ("on", "on")}
 """Source filter, with the values of the address and the port filter property."""
 
@@ -95,29 +97,50 @@ class Asked(Protocol):
 
 def property_list(asked: Asked) -> tuple[Parameter, ...]:
     """The LocalControl properties, checked; raises :class:`H248Error` 449."""
+    return _property_list(
+        asked.tcp_mode,
+        asked.ignore_syn,
+        asked.latch,
+        asked.tls_role,
+        asked.source_filter,
+        asked.source_mask,
+        asked.source_ports,
+    )
+
+
+@lru_cache(maxsize=256)
+def _property_list(
+    tcp_mode: str | None,
+    ignore_syn: bool | None,
+    latch: bool | None,
+    tls_role: str | None,
+    source_filter: str | None,
+    source_mask: str | None,
+    source_ports: tuple[int, int] | None,
+) -> tuple[Parameter, ...]:
     made = []
-    if asked.tcp_mode is not None:
-        if asked.tcp_mode not in packages.TCP_MODES:
-            raise H248Error(449, f"TCP mode cannot be {asked.tcp_mode[:40]}")
-        made.append(Parameter(packages.TCP_MODE, asked.tcp_mode))
-    if asked.ignore_syn is not None:
-        made.append(Parameter(packages.IGNORE_SYN, _on_off(asked.ignore_syn)))
-    if asked.latch is not None:
-        made.append(Parameter(packages.LATCH, _on_off(asked.latch)))
-    if asked.tls_role is not None:
-        if asked.tls_role not in packages.TLS_ROLES:
-            raise H248Error(449, f"TLS role cannot be {asked.tls_role[:40]}")
-        made.append(Parameter(packages.TLS_ROLE, asked.tls_role))
-    if asked.source_filter is not None:
-        if asked.source_filter not in SOURCE_FILTERS:
-            raise H248Error(449, f"source filter cannot be {asked.source_filter[:40]}")
-        address, port = SOURCE_FILTERS[asked.source_filter]
+    if tcp_mode is not None:
+        if tcp_mode not in packages.TCP_MODES:
+            raise H248Error(449, f"TCP mode cannot be {tcp_mode[:40]}")
+        made.append(Parameter(packages.TCP_MODE, tcp_mode))
+    if ignore_syn is not None:
+        made.append(Parameter(packages.IGNORE_SYN, _on_off(ignore_syn)))
+    if latch is not None:
+        made.append(Parameter(packages.LATCH, _on_off(latch)))
+    if tls_role is not None:
+        if tls_role not in packages.TLS_ROLES:
+            raise H248Error(449, f"TLS role cannot be {tls_role[:40]}")
+        made.append(Parameter(packages.TLS_ROLE, tls_role))
+    if source_filter is not None:
+        if source_filter not in SOURCE_FILTERS:
+            raise H248Error(449, f"source filter cannot be {source_filter[:40]}")
+        address, port = SOURCE_FILTERS[source_filter]
         made.append(Parameter(packages.SOURCE_ADDRESS_FILTER, address))
         made.append(Parameter(packages.SOURCE_PORT_FILTER, port))
-    if asked.source_mask is not None:
-        made.append(Parameter(packages.SOURCE_ADDRESS_MASK, _network(asked.source_mask)))
-    if asked.source_ports is not None:
-        made.append(Parameter(packages.SOURCE_PORT_RANGE, "-".join(map(str, _ports(*asked.source_ports)))))
+    if source_mask is not None:
+        made.append(Parameter(packages.SOURCE_ADDRESS_MASK, _network(source_mask)))
+    if source_ports is not None:
+        made.append(Parameter(packages.SOURCE_PORT_RANGE, "-".join(map(str, _ports(*source_ports)))))
     return tuple(made)
 
 
@@ -219,6 +242,7 @@ def read_filter(values: Mapping[str, str]) -> str | None:
     raise H248Error(449, "a port filter needs an address filter")
 
 
+@lru_cache(maxsize=256)  # they say what a realm and a medium are like, not what a call is like
 def events_of(notify: bool | None, inactivity: int | None, request_id: int, proto: str) -> Events | None:
     if notify is None:
         return None
@@ -236,6 +260,11 @@ def read_events(events: Events | None) -> tuple[bool | None, int | None, int]:
     """notify, inactivity seconds, request id."""
     if events is None:
         return None, None, 1
+    return _read_events(events)
+
+
+@lru_cache(maxsize=256)
+def _read_events(events: Events) -> tuple[bool | None, int | None, int]:
     inactivity = None
     for event in events.events:
         packages.check_event(event)
@@ -246,15 +275,23 @@ def read_events(events: Events | None) -> tuple[bool | None, int | None, int]:
     return bool(events.events), inactivity, events.request_id if events.request_id is not None else 1
 
 
+_START: Final = Signals((Signal(packages.TLS_START),))
+
+
 def signals_of(start_tls: bool | None) -> Signals | None:
     """The order to start TLS; there is no signal that says the opposite (see ``tls_role``)."""
-    return Signals((Signal(packages.TLS_START),)) if start_tls else None
+    return _START if start_tls else None
 
 
 def read_signals(signals: Signals | None) -> bool | None:
     """True where TLS is to be started, else None; raises :class:`H248Error` 452 or 513 for other signals."""
     if signals is None:
         return None
+    return _read_signals(signals)
+
+
+@lru_cache(maxsize=64)
+def _read_signals(signals: Signals) -> bool | None:
     if signals.unknown:
         raise H248Error(513, f"{signals.unknown[0].name} is not supported")
     for signal in signals.signals:

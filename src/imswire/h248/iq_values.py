@@ -1,12 +1,13 @@
 """What a stream is asked to be, how that changes, and what the IMS-AGW chose: the values that commands carry."""
 
+from operator import attrgetter
 from typing import Any, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from imswire.h248.body import Fingerprint
-from imswire.h248.iq_parts import RemoteSpec
+from imswire.h248.iq_parts import TLS_PROTOS, RemoteSpec
 
 _CHANGEABLE: Final = (
     "remote",
@@ -22,6 +23,7 @@ _CHANGEABLE: Final = (
     "source_ports",
     "latch",
 )
+_VALUES: Final = attrgetter(*_CHANGEABLE)
 
 
 class StreamRequest(Struct, frozen=True):
@@ -64,7 +66,7 @@ class StreamRequest(Struct, frozen=True):
     @property
     def tls(self) -> bool:
         """True if this leg is TLS."""
-        return "TLS" in self.proto.split("/")
+        return self.proto in TLS_PROTOS
 
 
 class StreamChange(Struct, frozen=True):
@@ -102,8 +104,7 @@ class StreamChange(Struct, frozen=True):
         changed = request.tls_role is not None and self.tls_role not in (None, request.tls_role)
         if turned or changed or self.reconnect:
             kept["start_tls"] = None
-        for name in _CHANGEABLE:
-            value = getattr(self, name)
+        for name, value in zip(_CHANGEABLE, _VALUES(self), strict=True):
             if value is not None:
                 kept[name] = value
         if self.notify is not None:

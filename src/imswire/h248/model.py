@@ -18,7 +18,7 @@ ALL = "*"
 ROOT = "ROOT"
 
 
-class Parameter(Struct, frozen=True):
+class Parameter(Struct, frozen=True, cache_hash=True):
     """``name = value``: a package property, an event or signal parameter, a statistic (name ``pkg/item`` or ``item``).
 
     ``relation`` is ``=``, ``#`` (not equal), ``<`` or ``>``. A statistic without a value has ``value`` None.
@@ -40,7 +40,7 @@ class ErrorDescriptor(Struct, frozen=True):
     text: str = ""
 
 
-class LocalControl(Struct, frozen=True):
+class LocalControl(Struct, frozen=True, cache_hash=True):
     """LocalControl descriptor (RFC 3525 7.1.7).
 
     ``mode`` is one of SendOnly, ReceiveOnly, SendReceive, Inactive, LoopBack.
@@ -82,7 +82,7 @@ class Media(Struct, frozen=True):
     implicit_stream: bool = False
 
 
-class Event(Struct, frozen=True):
+class Event(Struct, frozen=True, cache_hash=True):
     """A requested or observed event: ``pkg/event { parameters }``. ``timestamp`` is ``YYYYMMDDThhmmsscc`` or None."""
 
     name: str
@@ -91,7 +91,7 @@ class Event(Struct, frozen=True):
     timestamp: str | None = None
 
 
-class Events(Struct, frozen=True):
+class Events(Struct, frozen=True, cache_hash=True):
     """Events descriptor; an empty one (no request id) clears all events (RFC 3525 7.1.9)."""
 
     request_id: int | None = None
@@ -116,7 +116,7 @@ class Unknown(Struct, frozen=True):
     text: str
 
 
-class Signal(Struct, frozen=True):
+class Signal(Struct, frozen=True, cache_hash=True):
     """A signal to be applied: ``pkg/signal { parameters }``."""
 
     name: str
@@ -124,7 +124,7 @@ class Signal(Struct, frozen=True):
     stream: int | None = None
 
 
-class Signals(Struct, frozen=True):
+class Signals(Struct, frozen=True, cache_hash=True):
     """Signals descriptor; an empty one stops all signals (RFC 3525 7.1.11). Signal lists stand in ``unknown``."""
 
     signals: tuple[Signal, ...] = ()

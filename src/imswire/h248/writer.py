@@ -3,15 +3,13 @@
 Nothing is truncated, dropped or repaired: what the grammar cannot carry raises ProtocolError ``h248.unwritable``.
 """
 
-import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-from imswire.base import ProtocolError
 from imswire.h248 import packages
+from imswire.h248.atoms import mid_text, number_text, quoted_text, refuse, value_text, word_text
 from imswire.h248.cursor import UINT16, UINT32
-from imswire.h248.lexer import MID, QUOTED, SAFE
 from imswire.h248.model import (
     ALL_CONTEXTS,
     CHOOSE_CONTEXT,
@@ -20,6 +18,7 @@ from imswire.h248.model import (
     Command,
     ErrorDescriptor,
     Event,
+    Events,
     LocalControl,
     Media,
     Message,
@@ -37,9 +36,11 @@ from imswire.h248.model import (
 )
 from imswire.h248.tokens import TOKENS
 
-_WORD: Final = re.compile(rf"[{SAFE}]+")
 _CONTEXTS: Final = {NULL_CONTEXT: "-", CHOOSE_CONTEXT: "$", ALL_CONTEXTS: "*"}
 _REMEMBERED: Final = 256
+_TRANSACTIONS: Final[dict[type, str]] = {TransactionRequest: "T", TransactionReply: "P"}
+_BRIEF: Final = {"Add": "A", "Modify": "MF", "Subtract": "S"}
+_COUNTERS: Final = ("nt/os", "nt/or", "nt/dur")
 _LISTINGS: Final = {"and": ("[", ",", "]"), "or": ("{", ",", "}"), "range": ("[", ":", "]")}
 
 
@@ -53,50 +54,39 @@ def write(message: Message, *, pretty: bool = False, compact_tokens: bool | None
     return _writer(pretty, short).message(message).encode("utf-8", "surrogateescape")
 
 
-def _refuse(what: str) -> NoReturn:
-    raise ProtocolError("h248.unwritable", what)
+def _counters(statistics: tuple[Parameter, ...]) -> str | None:
+    """The statistics of a termination in the compact form, None where they are others."""
+    if len(statistics) != len(_COUNTERS):
+        return None
+    values = []
+    for parameter, name in zip(statistics, _COUNTERS, strict=True):
+        value = parameter.value
+        if not isinstance(value, str) or parameter.name != name or not (value.isdigit() and value.isascii()):
+            return None
+        if parameter.body is not None or parameter.relation != "=":
+            return None
+        values.append(f"{name}={value}")
+    return f"SA{{{','.join(values)}}}"
 
 
-@lru_cache(maxsize=1024)  # names of packages, properties and terminations come again and again
-def _word(text: str) -> str:
-    if not _WORD.fullmatch(text):
-        _refuse(f"{text[:40]!r} is not made of SafeChars")
-    return text
-
-
-def _number(value: int, largest: int = UINT32) -> str:
-    if not 0 <= value <= largest:
-        _refuse(f"{value} is not between 0 and {largest}")
-    return str(value)
-
-
-def _quote(text: str) -> str:
-    quoted = f'"{text}"'
-    if not QUOTED.fullmatch(quoted):
-        _refuse(f"{text[:40]!r} does not fit a quoted string")
-    return quoted
-
-
-def _value(text: str, string: bool) -> str:
-    return text if not string and _WORD.fullmatch(text) else _quote(text)
-
-
-@lru_cache(maxsize=64)
-def _mid(text: str) -> str:
-    if not MID.fullmatch(text):
-        _refuse(f"{text[:80]!r} is no mId")
-    return text
+def _has_parts(action: Action) -> bool:
+    """It has more than commands."""
+    if action.error or action.unknown or action.priority is not None:
+        return True
+    return action.emergency or action.audit_context or bool(action.context_audit)
 
 
 class _Writer:
     """One style of writing. Methods return the text of an element; ``depth`` is its indentation."""
 
-    __slots__ = ("_controls", "_equal", "_pretty", "_token")
+    __slots__ = ("_brief", "_controls", "_equal", "_events_of", "_pretty", "_token")
 
     def __init__(self, pretty: bool, short: bool) -> None:
         self._pretty = pretty
         # Local control says what a realm is like, not what a call is like: few texts, each written many times.
         self._controls: dict[tuple[LocalControl, int], str] = {}
+        self._events_of: dict[Events, str] = {}
+        self._brief = short and not pretty
         self._equal = " = " if pretty else "="
         self._token: Callable[[str], str] = TOKENS.__getitem__ if short else str
 
@@ -113,38 +103,44 @@ class _Writer:
 
     def _keyword(self, value: str) -> str:
         """A value that is a token of the grammar, or an extension."""
-        return self._token(value) if value in TOKENS else _word(value)
+        return self._token(value) if value in TOKENS else word_text(value)
 
     # --- message and transactions ---
 
     def message(self, message: Message) -> str:
-        head = f"{self._token('MEGACO')}/{_number(message.version, 99)} {_mid(message.mid)}\n"
+        head = f"{self._token('MEGACO')}/{number_text(message.version, 99)} {mid_text(message.mid)}\n"
         if message.authentication is not None:
             head = f"{self._pair('Authentication', message.authentication)}\n{head}"
         if message.error is not None:
             if message.transactions:
-                _refuse("a message holds either an error or transactions")
+                refuse("a message holds either an error or transactions")
             return head + self._error(message.error, 0)
         if not message.transactions:
-            _refuse("a message without transactions")
+            refuse("a message without transactions")
         return head + ("\n" if self._pretty else "").join(map(self._transaction, message.transactions))
 
     def _transaction(self, transaction: Transaction) -> str:
+        kind = _TRANSACTIONS.get(type(transaction)) if self._brief else None
+        if kind is not None and isinstance(transaction, (TransactionRequest, TransactionReply)) and transaction.actions:
+            reply = kind == "P"
+            if isinstance(transaction, TransactionRequest) or not (transaction.error or transaction.immediate_ack):
+                actions = ",".join([self._action(action, reply=reply) for action in transaction.actions])
+                return f"{kind}={number_text(transaction.id)}{{{actions}}}"
         match transaction:
             case TransactionRequest():
                 if not transaction.actions:
-                    _refuse("a transaction without actions")
-                head = self._pair("Transaction", _number(transaction.id))
+                    refuse("a transaction without actions")
+                head = self._pair("Transaction", number_text(transaction.id))
                 return self._group(head, [self._action(action, reply=False) for action in transaction.actions], 0)
             case TransactionReply():
                 return self._reply(transaction)
             case TransactionPending():
-                return self._group(self._pair("Pending", _number(transaction.id)), (), 0)
+                return self._group(self._pair("Pending", number_text(transaction.id)), (), 0)
             case TransactionAck():
                 if not transaction.ranges:
-                    _refuse("an acknowledgement without transaction ids")
+                    refuse("an acknowledgement without transaction ids")
                 ranges = (
-                    _number(first) if first == last else f"{_number(first)}-{_number(last)}"
+                    number_text(first) if first == last else f"{number_text(first)}-{number_text(last)}"
                     for first, last in transaction.ranges
                 )
                 return self._group(self._token("TransactionResponseAck"), ranges, 0)
@@ -153,47 +149,52 @@ class _Writer:
         items = [self._token("ImmAckRequired")] if reply.immediate_ack else []
         if reply.error is not None:
             if reply.actions:
-                _refuse("a reply holds either an error or actions")
+                refuse("a reply holds either an error or actions")
             items.append(self._error(reply.error, 1))
         elif not reply.actions:
-            _refuse("a reply without actions")
+            refuse("a reply without actions")
         items += [self._action(action, reply=True) for action in reply.actions]
-        return self._group(self._pair("Reply", _number(reply.id)), items, 0)
+        return self._group(self._pair("Reply", number_text(reply.id)), items, 0)
 
     def _error(self, error: ErrorDescriptor, depth: int) -> str:
-        head = self._pair("Error", _number(error.code, 9999))
-        return self._group(head, (_quote(error.text),) if error.text else (), depth)
+        head = self._pair("Error", number_text(error.code, 9999))
+        return self._group(head, (quoted_text(error.text),) if error.text else (), depth)
 
     def _action(self, action: Action, *, reply: bool) -> str:
+        if self._brief and action.commands and not _has_parts(action):
+            context = _CONTEXTS.get(action.context) or number_text(action.context)
+            return f"C={context}{{{','.join([self._command(command, reply) for command in action.commands])}}}"
         items: list[str] = []
         if action.priority is not None:
-            items.append(self._pair("Priority", _number(action.priority, UINT16)))
+            items.append(self._pair("Priority", number_text(action.priority, UINT16)))
         if action.emergency:
             items.append(self._token("Emergency"))
         items += map(self._unknown, action.unknown)
         if action.audit_context or action.context_audit:
             if not action.context_audit:
-                _refuse("a ContextAudit of nothing")
+                refuse("a ContextAudit of nothing")
             items.append(self._group(self._token("ContextAudit"), map(self._token, action.context_audit), 2))
         items += [self._command(command, reply) for command in action.commands]
         if action.error is not None:
             if not reply:
-                _refuse("an error in an action request")
+                refuse("an error in an action request")
             items.append(self._error(action.error, 2))
         if not items:
-            _refuse("an action without content")
-        context = _CONTEXTS.get(action.context) or _number(action.context)
+            refuse("an action without content")
+        context = _CONTEXTS.get(action.context) or number_text(action.context)
         return self._group(self._pair("Context", context), items, 1)
 
     # --- commands and descriptors ---
 
     def _command(self, command: Command, reply: bool) -> str:
+        if self._brief and (text := self._of_call(command, reply)) is not None:
+            return text
         head = f"{'O-' if command.optional else ''}{'W-' if command.wildcard else ''}{self._token(command.name)}"
         if command.terminations is not None:
             head += self._equal + self._token("Context")
-            items = [self._error(command.error, 3)] if command.error else [_word(t) for t in command.terminations]
+            items = [self._error(command.error, 3)] if command.error else [word_text(t) for t in command.terminations]
             return self._group(head, items, 2)
-        head += self._equal + _word(command.termination)
+        head += self._equal + word_text(command.termination)
         items = []
         if command.media is not None:
             items.append(self._media(command.media))
@@ -211,13 +212,50 @@ class _Writer:
         if command.statistics is not None:
             items.append(self._statistics(command.statistics, 3))
         if command.packages is not None:
-            items.append(self._group(self._token("Packages"), map(_word, command.packages), 3))
+            items.append(self._group(self._token("Packages"), map(word_text, command.packages), 3))
         if command.audit is not None:
             audited = [self._token(item) for item in command.audit.items]
             items += audited if reply else [self._group(self._token("Audit"), audited, 3)]
         if command.error is not None:
             items.append(self._error(command.error, 3))
         return self._group(head, items, 2) if items else head
+
+    def _of_call(self, command: Command, reply: bool) -> str | None:
+        """What :meth:`_command` makes of a call's commands in the compact form, in a shorter way; None for others."""
+        head = _BRIEF.get(command.name)
+        media, audit, statistics = command.media, command.audit, command.statistics
+        if head is None or command.observed or command.service_change or command.packages or command.unknown:
+            return None
+        if command.error or command.terminations is not None or command.optional or command.wildcard:
+            return None
+        items = []
+        if media is not None:
+            stream = media.streams[0] if len(media.streams) == 1 and media.state is None else None
+            if stream is None or media.implicit_stream or stream.statistics is not None or stream.id != 1:
+                return None
+            items.append(f"M{{ST=1{{{','.join(self._stream(stream, 5))}}}}}")
+        if command.events is not None:
+            items.append(self._known_events(command.events))
+        if command.signals is not None:
+            if command.signals.unknown:
+                return None
+            items.append(f"SG{{{','.join([self._named(signal, 4) for signal in command.signals.signals])}}}")
+        if statistics is not None:
+            items.append(_counters(statistics) or self._statistics(statistics, 3))
+        if audit is not None:
+            if reply:
+                return None
+            items.append(f"AT{{{','.join(map(self._token, audit.items))}}}")
+        name = f"{head}={word_text(command.termination)}"
+        return f"{name}{{{','.join(items)}}}" if items else name
+
+    def _known_events(self, events: Events) -> str:
+        text = self._events_of.get(events)
+        if text is None:
+            if len(self._events_of) >= _REMEMBERED:
+                self._events_of.clear()
+            text = self._events_of[events] = self._events(events.request_id, events.events, "Events")
+        return text
 
     def _unknown(self, unknown: Unknown) -> str:
         return f"{self._token(unknown.name)} {unknown.text}" if unknown.text else self._token(unknown.name)
@@ -228,10 +266,10 @@ class _Writer:
             if media.implicit_stream:
                 items += self._stream(stream, 4)
             else:
-                head = self._pair("Stream", _number(stream.id, UINT16))
+                head = self._pair("Stream", number_text(stream.id, UINT16))
                 items.append(self._group(head, self._stream(stream, 5), 4))
         if not items:
-            _refuse("a Media descriptor without content")
+            refuse("a Media descriptor without content")
         return self._group(self._token("Media"), items, 3)
 
     def _stream(self, stream: Stream, depth: int) -> list[str]:
@@ -251,26 +289,24 @@ class _Writer:
         if stream.statistics is not None:
             items.append(self._statistics(stream.statistics, depth))
         if not items:
-            _refuse("a stream without content")
+            refuse("a stream without content")
         return items
 
     def _octets(self, token: str, text: str, depth: int) -> str:
         """SDP stands at the start of its lines whatever the indentation; only ``}`` is escaped."""
         if "\0" in text:
-            _refuse("a zero octet in an octet string")
+            refuse("a zero octet in an octet string")
         head = f"{self._token(token)} {{" if self._pretty else f"{self._token(token)}{{"
         end = "  " * depth if self._pretty else ""
-        escaped = text.replace("}", "\\}")
-        return f"{head}\r\n{escaped}\r\n{end}}}" if text else f"{head}}}"
+        return "{}\r\n{}\r\n{}}}".format(head, text.replace("}", "\\}"), end) if text else f"{head}}}"
 
     def _control(self, control: LocalControl, depth: int) -> str:
         items = [] if control.mode is None else [self._pair("Mode", self._keyword(control.mode))]
-        for token, reserve in (("ReservedValue", control.reserve_value), ("ReservedGroup", control.reserve_group)):
-            if reserve is not None:
-                items.append(self._pair(token, "ON" if reserve else "OFF"))
+        reserved = (("ReservedValue", control.reserve_value), ("ReservedGroup", control.reserve_group))
+        items += [self._pair(token, "ON" if on else "OFF") for token, on in reserved if on is not None]
         items += [self._parameter(parameter) for parameter in control.properties]
         if not items:
-            _refuse("a LocalControl descriptor without content")
+            refuse("a LocalControl descriptor without content")
         return self._group(self._token("LocalControl"), items, depth)
 
     def _state(self, state: TerminationState) -> str:
@@ -281,24 +317,24 @@ class _Writer:
             items.append(self._pair("Buffer", self._keyword(state.buffer)))
         items += [self._parameter(parameter) for parameter in state.properties]
         if not items:
-            _refuse("a TerminationState descriptor without content")
+            refuse("a TerminationState descriptor without content")
         return self._group(self._token("TerminationState"), items, 4)
 
     def _events(self, request: int | None, events: tuple[Event, ...], token: str) -> str:
         if request is None and not events and token == "Events":
             return self._token(token)
         if request is None or not events:
-            _refuse(f"{token} needs both a request id and events")
-        number = "*" if request == UINT32 else _number(request)
+            refuse(f"{token} needs both a request id and events")
+        number = "*" if request == UINT32 else number_text(request)
         return self._group(self._pair(token, number), [self._named(event, 4) for event in events], 3)
 
     def _named(self, item: Event | Signal, depth: int) -> str:
         """An event or a signal with its parameters."""
-        items = [] if item.stream is None else [self._pair("Stream", _number(item.stream, UINT16))]
+        items = [] if item.stream is None else [self._pair("Stream", number_text(item.stream, UINT16))]
         items += [self._argument(item.name, parameter) for parameter in item.parameters]
-        head = _word(item.name)
+        head = word_text(item.name)
         if isinstance(item, Event) and item.timestamp is not None:
-            head = f"{_word(item.timestamp)}:{head}"
+            head = f"{word_text(item.timestamp)}:{head}"
         return self._group(head, items, depth) if items else head
 
     def _argument(self, owner: str, parameter: Parameter) -> str:
@@ -315,22 +351,22 @@ class _Writer:
 
     def _parameter(self, parameter: Parameter, qualified: str | None = None) -> str:
         """A package parameter; ``qualified`` is its name in the string table if that differs."""
-        name, value = _word(parameter.name), parameter.value
+        name, value = word_text(parameter.name), parameter.value
         string = (qualified or name).lower() in packages.STRINGS
         if value is None or parameter.body is not None:
-            _refuse(f"{name} has no value")
+            refuse(f"{name} has no value")
         if isinstance(value, tuple):
             if not value or parameter.relation != "=" or (parameter.listing == "range" and len(value) != 2):
-                _refuse(f"{name} has a list that cannot be written")
+                refuse(f"{name} has a list that cannot be written")
             start, between, end = _LISTINGS[parameter.listing]
-            return f"{name}{self._equal}{start}{between.join(_value(each, string) for each in value)}{end}"
+            return f"{name}{self._equal}{start}{between.join(value_text(each, string) for each in value)}{end}"
         relation = self._equal if parameter.relation == "=" else parameter.relation
-        return f"{name}{relation}{_value(value, string)}"
+        return f"{name}{relation}{value_text(value, string)}"
 
     def _statistics(self, statistics: tuple[Parameter, ...], depth: int) -> str:
         if not statistics:
-            _refuse("a Statistics descriptor without content")
-        items = [self._parameter(each) if each.value is not None else _word(each.name) for each in statistics]
+            refuse("a Statistics descriptor without content")
+        items = [self._parameter(each) if each.value is not None else word_text(each.name) for each in statistics]
         return self._group(self._token("Statistics"), items, depth)
 
     def _services(self, change: ServiceChange) -> str:
@@ -342,7 +378,7 @@ class _Writer:
                 items.append(self._pair(token, text) if token else text)
         items += [self._parameter(extension) for extension in change.extensions]
         if not items:
-            _refuse("a Services descriptor without content")
+            refuse("a Services descriptor without content")
         return self._group(self._token("Services"), items, 3)
 
 
@@ -352,13 +388,13 @@ def _writer(pretty: bool, short: bool) -> _Writer:
 
 
 _CHANGES: Final[tuple[tuple[str, str, Callable[[Any], str]], ...]] = (
-    ("method", "Method", _word),
-    ("reason", "Reason", _quote),
-    ("delay", "Delay", _number),
-    ("address", "ServiceChangeAddress", _mid),
-    ("profile", "Profile", _word),
-    ("version", "Version", _number),
-    ("mgc_id", "MgcIdToTry", _mid),
-    ("timestamp", "", _word),
+    ("method", "Method", word_text),
+    ("reason", "Reason", quoted_text),
+    ("delay", "Delay", number_text),
+    ("address", "ServiceChangeAddress", mid_text),
+    ("profile", "Profile", word_text),
+    ("version", "Version", number_text),
+    ("mgc_id", "MgcIdToTry", mid_text),
+    ("timestamp", "", word_text),
 )
 """Field of :class:`ServiceChange`, token, and how the value is written."""
