@@ -54,7 +54,12 @@ format: $(VENV)/.test ## rewrite the sources in the house format
 bench: $(VENV)/.test ## measure against peers with the yardsticks (nginx, stunnel4, haproxy, kamailio, rtpengine, sipp)
 	@$(BIN)/python bench/run.py $(ARGS)
 
-fuzz: $(VENV)/.test ## property tests with many examples for SECONDS (default 300)
+$(VENV)/.fuzz: $(VENV)/.test
+	@echo "installing atheris for fuzzing led by coverage ..."
+	@$(PIP) install --quiet --editable '.[lab,test,fuzz]' || echo "atheris cannot be installed here: fuzzing goes on without it"
+	@touch $@
+
+fuzz: $(VENV)/.fuzz ## property tests with many examples, and targets led by coverage, for SECONDS (default 300)
 	@$(BIN)/python tests/fuzz/campaign.py $(or $(SECONDS),300)
 
 soak: $(VENV)/.test ## calls with traffic and faults through real processes for MINUTES (default 10), then a table

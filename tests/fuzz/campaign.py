@@ -1,11 +1,14 @@
-"""``make fuzz``: the property tests with as many examples as a given time allows, each module with its share of it.
+"""``make fuzz``: property tests with as many examples as time allows, then every target with coverage as its guide.
 
     python tests/fuzz/campaign.py [SECONDS]          (or the environment's IMSALG_FUZZ_SECONDS; default 300)
 
-A first round takes the usual number of examples and measures; the second multiplies it to use up the time. Seeds
-are random, and are printed with the command that repeats a failure. The status is 1 when anything failed.
+Half of the time goes to the property tests: a first round takes the usual number of examples and measures, the second
+multiplies it. The other half goes to the targets (:mod:`tests.fuzz.targets`) under atheris, or, where that cannot be
+had (which is said), to mutations without a guide. Seeds are random, and are printed with the command that repeats a
+failure; inputs that break a target are kept in ``tests/fuzz/found``. The status is 1 when anything failed.
 """
 
+import importlib.util
 import os
 import secrets
 import subprocess
@@ -15,7 +18,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = ("tests/fuzz", "tests/playbook/test_agw_total.py", "tests/playbook/test_media_random.py")
+TARGETS = ("sip-datagram", "sip-glance", "sip-stream", "sip-values", "sdp", "edge", "h248", "msrp", "bfcp")
 _SLACK = 1.5  # a module that takes this much longer than its share is stopped
+_START = 60.0  # seconds beyond its time that a target may take to start and to end
 
 
 def modules() -> list[Path]:
@@ -46,13 +51,13 @@ def run(module: Path, factor: int, seconds: float) -> tuple[str, float]:
     return f"FAILED; repeat with:\n    {repeat}\n{done.stdout[-6000:]}", taken
 
 
-def main(seconds: float) -> int:
-    """The two rounds; the exit status."""
+def properties(seconds: float) -> int:
+    """The two rounds of property tests; how many failed."""
     end = time.monotonic() + seconds
     taken: dict[Path, float] = {}
     failed = 0
     for module in modules():
-        verdict, taken[module] = run(module, 1, max(30.0, seconds))
+        verdict, taken[module] = run(module, 1, max(60.0, seconds))
         failed += verdict.startswith("FAILED")
         print(f"{module!s:<48} x1     {taken[module]:7.1f} s  {verdict}", flush=True)
     for number, module in enumerate(taken):
@@ -63,6 +68,37 @@ def main(seconds: float) -> int:
         verdict, spent = run(module, factor, share * _SLACK)
         failed += verdict.startswith("FAILED")
         print(f"{module!s:<48} x{factor:<5} {spent:7.1f} s  {verdict}", flush=True)
+    return failed
+
+
+def guided(seconds: float) -> int:
+    """Every target for its share of the time; how many broke."""
+    program = "guided.py"
+    if importlib.util.find_spec("atheris") is None:
+        print("atheris is not installed (pip install '.[fuzz]'): targets are mutated without coverage as a guide")
+        program = "mutate.py"
+    failed = 0
+    share = max(1, int(seconds / len(TARGETS)))
+    for name in TARGETS:
+        command = [sys.executable, f"tests/fuzz/{program}", name, str(share)]
+        try:
+            done = subprocess.run(
+                command, cwd=ROOT, timeout=share + _START, capture_output=True, text=True, check=False, errors="replace"
+            )
+        except subprocess.TimeoutExpired:
+            print(f"{name:<24} stopped", flush=True)
+            continue
+        said = done.stdout + done.stderr
+        runs = next((line for line in said.splitlines() if " runs" in line), "")
+        verdict = runs if done.returncode == 0 else f"FAILED, see tests/fuzz/found\n{said[-6000:]}"
+        failed += done.returncode != 0
+        print(f"{name:<24} {verdict}", flush=True)
+    return failed
+
+
+def main(seconds: float) -> int:
+    """Both halves; the exit status."""
+    failed = properties(seconds / 2) + guided(seconds / 2)
     print(f"{failed} failed" if failed else "nothing was found")
     return 1 if failed else 0
 

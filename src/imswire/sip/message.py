@@ -272,7 +272,7 @@ class Request(_Message):
 
     def _derived_tag(self) -> str:
         named = (self.headers.get(name) or "" for name in ("call-id", "from", "cseq"))
-        seed = "\n".join((self.headers.first_value("via") or "", *named))
+        seed = "\n".join((self.headers.get("via") or "", *named))
         return blake2s(seed.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
