@@ -13,12 +13,14 @@ METHODS = ("INVITE", "ACK", "BYE", "CANCEL", "MESSAGE", "REGISTER", "SUBSCRIBE",
 VALUES = (
     *("", "<>", "<sip:>", "sip:a@b;tag=", "*", "0", "-1", "99999999999", '"', "\x7f", "1 INVITE"),
     *("<sip:x@10.0.0.1:5060;lr>", "<sip:pAAAA@10.9.0.1:5060;lr>", "<sip:alice@10.0.0.7:5070>;expires=0"),
-    *("<tel:+1>, <sip:a@b>", "msrp-tls;mediasec, ;"),
+    *("<tel:+1>, <sip:a@b>", "msrp-tls;mediasec, ;", "tls;q=0.2, msrp-tls;mediasec", "sec-agree", "id;history", "reg"),
+    *('icid-value="', "icid-value=1;icid-generated-at", "terminated;reason=", "<sip:alice@10.0.0.7:5070;sos>"),
 )
 NAMES = (
     *("Route", "Record-Route", "Path", "Contact", "To", "Max-Forwards", "Expires", "Content-Type", "Privacy"),
     *("Proxy-Require", "Require", "Security-Client", "Security-Verify", "Service-Route"),
-    *("P-Preferred-Identity", "P-Associated-URI"),
+    *("P-Preferred-Identity", "P-Associated-URI", "P-Charging-Vector", "P-Access-Network-Info", "P-Early-Media"),
+    *("Allow-Events", "Event", "Subscription-State", "Security-Server", "Min-Expires", "Priority"),
 )
 BODIES = (lab.AUDIO, "v=0", "rubbish", "")
 TCP = Flow("tcp", "access", lab.ACCESS, ("10.0.0.7", 40000), 9)
@@ -63,7 +65,13 @@ def in_dialog(sent: list[tuple[Request | Response, Flow]], flow: Flow) -> list[s
 @settings(max_examples=200, deadline=None)
 @given(st.booleans(), st.lists(steps, min_size=1, max_size=12))
 def test_nothing_that_parses_is_a_bug(strangers: bool, script: list[tuple[object, ...]]) -> None:
-    book = lab.Book(lab.settings(access={"allow_unregistered": strangers}))
+    book = lab.Book(
+        lab.settings(
+            access={"allow_unregistered": strangers},
+            core={"emergency_next_hop": "sip:10.9.0.66"},
+            reg_event={"subscribe": "always"},
+        )
+    )
     lab.register(book, "alice")
     lab.register(book, "bob", lab.UE_B)
     book.receive(lab.UE, lab.request(branch="h0"), lab.AUDIO)

@@ -160,7 +160,8 @@ def apply(direction: Direction, message: Request | Response, trust: Trust = Trus
                 if wants_privacy(headers, "id") or wants_privacy(headers, "history"):
                     headers.remove(name)
             case Rule.ACCESS:
-                _keep(headers, name, _of_the_ue)
+                if not all(_of_the_ue(line) for line in headers.get_all(name)):
+                    _keep(headers, name, _of_the_ue)
             case Rule.SUPPORTED:
                 _keep(headers, name, _is_supported)
             case _:

@@ -174,6 +174,8 @@ def _binding(one: Binding, now: float) -> Row:
         "realm": one.profile.access_realm,
         "flow": _flow(one.flow) if one.flow is not None else None,
         "agreed": sorted(one.agreed),
+        "secured": one.secured,
+        "emergency": one.emergency,
         "expires": max(0.0, one.expires_at - now),
         "associated": list(one.associated),
         "service_route": list(one.service_route),
