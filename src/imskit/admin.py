@@ -1,9 +1,8 @@
 """The admin socket of a daemon: one JSON request line in, one JSON answer line out, over a local UNIX socket.
 
 A request is ``{"command": "calls", "id": "", "limit": 1000}``, an answer ``{"result": ...}`` or ``{"error": "..."}``.
-The socket belongs to the daemon's user and is closed to everybody else (mode 0600), so it asks for no password. It only
-looks: no command changes anything. Everything is bounded: connections, octets of a request, time of an exchange, rows
-of an answer.
+The socket belongs to the daemon's user and is closed to everybody else (mode 0600), so it asks for no password.
+Everything is bounded: connections, octets of a request, time of an exchange, rows of an answer.
 """
 
 import asyncio
@@ -20,6 +19,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from imskit.exchange import SECONDS, Exchanges
 from imskit.logs import get_logger
 from imskit.settings import SettingsError
 
@@ -31,8 +31,6 @@ ROWS = 1_000
 _REQUEST_LIMIT = 4_096  # octets of a request line
 _ANSWER_LIMIT = 64 * 1024 * 1024  # octets of an answer line
 _ROW_LIMIT = 100_000
-_TIMEOUT = 5.0  # seconds for a whole exchange, at either end
-_CONNECTIONS = 16
 _SUN_PATH = 107  # octets of a UNIX socket's address (unix(7))
 
 
@@ -64,7 +62,7 @@ class AdminServer:
     def __init__(self, handlers: Mapping[str, Handler]) -> None:
         self._handlers = handlers
         self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._exchanges = Exchanges("admin", self._exchange)
         self._path: Path | None = None
         self._inode = 0
 
@@ -87,37 +85,19 @@ class AdminServer:
         finally:
             os.umask(before)
         self._path = path
-        self._server = await asyncio.start_unix_server(self._serve, sock=sock, limit=_REQUEST_LIMIT)
+        self._server = await asyncio.start_unix_server(self._exchanges.serve, sock=sock, limit=_REQUEST_LIMIT)
 
     async def close(self) -> None:
         """Stop listening, end what goes on, and take the socket away, unless it is another's by now."""
         if self._server is None or self._path is None:
             return
         self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
+        self._exchanges.abort()
         await self._server.wait_closed()
         self._server = None
         with contextlib.suppress(OSError):
             if self._path.lstat().st_ino == self._inode:
                 self._path.unlink()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._writers) >= _CONNECTIONS:
-            writer.transport.abort()
-            return
-        self._writers.add(writer)
-        try:
-            async with asyncio.timeout(_TIMEOUT):
-                writer.write(await self._exchange(reader))
-                await writer.drain()
-                writer.close()
-                await writer.wait_closed()
-        except (TimeoutError, OSError) as error:
-            log.debug("admin exchange failed", error=str(error))
-        finally:
-            self._writers.discard(writer)
-            writer.transport.abort()
 
     async def _exchange(self, reader: asyncio.StreamReader) -> bytes:
         try:
@@ -151,21 +131,21 @@ def _error(text: str) -> bytes:
     return msgspec.json.encode(_Answer(error=text)) + b"\n"
 
 
-def ask(path: str | Path, query: Query, *, program: str = "the daemon", timeout: float = _TIMEOUT) -> Any:
+def ask(path: str | Path, query: Query, *, program: str = "the daemon", seconds: float = SECONDS) -> Any:
     """Ask the daemon behind ``path`` and wait for its answer; raises :class:`AdminError` with what to do about it.
 
     For commands, not for daemons: it blocks. ``program`` names the daemon in the texts.
     """
     path = Path(path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
-        sock.settimeout(timeout)
+        sock.settimeout(seconds)
         try:
             with _address(path) as address:
                 sock.connect(address)
             sock.sendall(msgspec.json.encode(query) + b"\n")
             line = _read_line(sock)
         except OSError as error:
-            raise AdminError(_why(path, error, program, timeout)) from None
+            raise AdminError(_why(path, error, program, seconds)) from None
     try:
         answer = msgspec.json.decode(line, type=_Answer)
     except msgspec.DecodeError:
@@ -185,7 +165,7 @@ def _read_line(sock: socket.socket) -> bytes:
     return b""
 
 
-def _why(path: Path, error: OSError, program: str, timeout: float) -> str:
+def _why(path: Path, error: OSError, program: str, seconds: float) -> str:
     if isinstance(error, FileNotFoundError):
         return f"{path}: no such socket. Either {program} does not run, or its settings name another [admin] socket"
     if isinstance(error, ConnectionRefusedError):
@@ -193,7 +173,7 @@ def _why(path: Path, error: OSError, program: str, timeout: float) -> str:
     if isinstance(error, PermissionError):
         return f"{path}: no permission{_owner(path)}"
     if isinstance(error, TimeoutError):
-        return f"{path}: {program} did not answer within {timeout:g} s. Is it stopped, or very busy?"
+        return f"{path}: {program} did not answer within {seconds:g} s. Is it stopped, or very busy?"
     return f"{path}: {error.strerror or error}"
 
 

@@ -8,17 +8,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
-from imskit.logs import get_logger
+from imskit.exchange import Exchanges
 from imskit.settings import SettingsError
 from imskit.sockets import Address, is_loopback
 
 __all__ = ["Counter", "Gauge", "Histogram", "Metrics", "MetricsServer"]
 
-log = get_logger("imskit.metrics")
-
 _REQUEST_LIMIT = 8_192  # octets of a request head
-_TIMEOUT = 5.0  # seconds for a whole exchange
-_CONNECTIONS = 16
 
 type Rows = Mapping[tuple[str, ...], float]
 """Values by their labels' values."""
@@ -108,39 +104,21 @@ class MetricsServer:
         self._metrics = metrics
         self._ready = ready
         self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._exchanges = Exchanges("metrics", self._exchange)
 
     async def start(self, host: str, port: int) -> Address:
         """Listen; returns the real address. Raises SettingsError for an address that is not loopback."""
         if not is_loopback(host):
             raise SettingsError([f"[metrics] {host}:{port} is not loopback; put a proxy in front to publish metrics"])
-        self._server = await asyncio.start_server(self._serve, host, port, limit=_REQUEST_LIMIT)
+        self._server = await asyncio.start_server(self._exchanges.serve, host, port, limit=_REQUEST_LIMIT)
         name = self._server.sockets[0].getsockname()
         return name[0], name[1]
 
     async def close(self) -> None:
         if self._server is not None:
             self._server.close()
-            for writer in self._writers:
-                writer.transport.abort()
+            self._exchanges.abort()
             await self._server.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._writers) >= _CONNECTIONS:
-            writer.transport.abort()
-            return
-        self._writers.add(writer)
-        try:
-            async with asyncio.timeout(_TIMEOUT):
-                writer.write(await self._exchange(reader))
-                await writer.drain()
-                writer.close()
-                await writer.wait_closed()
-        except (TimeoutError, OSError) as error:
-            log.debug("metrics exchange failed", error=str(error))
-        finally:
-            self._writers.discard(writer)
-            writer.transport.abort()
 
     async def _exchange(self, reader: asyncio.StreamReader) -> bytes:
         try:

@@ -32,7 +32,7 @@ DISCARD = 9
 """The port an active endpoint shows (RFC 4145 4): not to be dialled, not to be filtered on."""
 
 
-class Endpoint(Struct, frozen=True):
+class Endpoint(Struct, frozen=True, omit_defaults=True):
     """One end of a secured line, as its own SDP describes it.
 
     ``fingerprints`` are (hash, octets) with a usable hash. ``setup`` is None when absent at media and session level.

@@ -2,7 +2,8 @@
 
 A record holds what in-dialog routing, release and session timers need, and nothing of transactions that were under way.
 Times are Unix time, since the engine's clock means nothing to the next process. A value in the store is one octet with
-the version of the record and MessagePack after it; fields that are added get a default and need no new version.
+the version of the record and MessagePack after it: an array, in the order of the fields. A field that is added stands
+last and has a default; any other change, one of a default in a value that a record holds too, needs a new version.
 """
 
 from collections.abc import Callable
@@ -45,7 +46,7 @@ class Forget(Struct, frozen=True):
 Change = Keep | Forget
 
 
-class BindingRecord(Struct, frozen=True, omit_defaults=True):
+class BindingRecord(Struct, frozen=True, array_like=True):
     """One registered contact. ``flow`` is None when its connection was lost already; ``expires`` is Unix time.
 
     ``subscribed``: this node had asked for the user's registration events.
@@ -67,7 +68,7 @@ class BindingRecord(Struct, frozen=True, omit_defaults=True):
     subscribed: bool = False
 
 
-class PartyRecord(Struct, frozen=True, omit_defaults=True):
+class PartyRecord(Struct, frozen=True, array_like=True):
     """One end of the call (:class:`imsalg.core.sip_call.Party`)."""
 
     address: str
@@ -75,7 +76,7 @@ class PartyRecord(Struct, frozen=True, omit_defaults=True):
     record_route: tuple[str, ...] = ()
 
 
-class LegRecord(Struct, frozen=True, omit_defaults=True):
+class LegRecord(Struct, frozen=True, array_like=True):
     """One dialog."""
 
     tag: str
@@ -84,7 +85,7 @@ class LegRecord(Struct, frozen=True, omit_defaults=True):
     acked: bool = False
 
 
-class LineRecord(Struct, frozen=True, omit_defaults=True):
+class LineRecord(Struct, frozen=True, array_like=True):
     """One secured m-line and what its terminations are configured to be (:class:`imsalg.core.reservations.Line`)."""
 
     index: int
@@ -99,7 +100,7 @@ class LineRecord(Struct, frozen=True, omit_defaults=True):
     dead: bool = False
 
 
-class MediaRecord(Struct, frozen=True, omit_defaults=True):
+class MediaRecord(Struct, frozen=True, array_like=True):
     """The media plan of a call as it was agreed last: ``offer`` of ``offer_side`` with ``lines``, and ``passed``."""
 
     offer: bytes
@@ -110,7 +111,7 @@ class MediaRecord(Struct, frozen=True, omit_defaults=True):
     served: str = ""
 
 
-class CallRecord(Struct, frozen=True, omit_defaults=True):
+class CallRecord(Struct, frozen=True, array_like=True):
     """An established call, or one that ends (``ending``): its dialogs and its media.
 
     ``has_media`` without ``media``: nothing was agreed yet. ``since``, ``refresh_by`` and ``ack_by`` are Unix time.

@@ -28,7 +28,7 @@ SOURCE_FILTERS: Final = {"off": ("off", "off"), "address": ("on", "off"), "addre
 """Source filter, with the values of the address and the port filter property."""
 
 
-class RemoteSpec(Struct, frozen=True):
+class RemoteSpec(Struct, frozen=True, omit_defaults=True):
     """The remote end of a termination: transport address and, on a TLS leg, fingerprints its certificate may have.
 
     ``path`` is the MSRP URI of the remote end where the AGW rewrites messages (``TCP/MSRP``, ``TCP/TLS/MSRP``).

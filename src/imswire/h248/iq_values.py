@@ -26,7 +26,7 @@ _CHANGEABLE: Final = (
 _VALUES: Final = attrgetter(*_CHANGEABLE)
 
 
-class StreamRequest(Struct, frozen=True):
+class StreamRequest(Struct, frozen=True, omit_defaults=True):
     """What the stream of a termination is asked to be (Reserve, or Reserve and Configure AGW Connection Point).
 
     ``realm``: IP realm of the AGW. ``proto``: a key of :data:`PROTOS`. ``family``: IP4 or IP6. ``local_address`` and
@@ -114,7 +114,7 @@ class StreamChange(Struct, frozen=True):
         return replace(request, **kept) if kept else request
 
 
-class AddResult(Struct, frozen=True):
+class AddResult(Struct, frozen=True, omit_defaults=True):
     """What the AGW chose for an Add: its termination, transport address and, if asked for, certificate fingerprint.
 
     ``path`` is the MSRP URI of this end, where a session id was given; None lets the reply be made from the others.

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from imskit import admin
+from imskit import admin, exchange
 from imskit.admin import AdminError, AdminServer, Query, all_numbered, ask, numbered
 from imskit.driver import run
 from imskit.settings import SettingsError
@@ -184,11 +184,11 @@ def test_a_daemon_that_hangs_is_given_up(tmp_path: Path) -> None:
         deaf.bind(str(path))
         deaf.listen(1)
         with pytest.raises(AdminError, match=r"did not answer within 0\.05 s"):
-            ask(path, Query("show"), timeout=0.05)
+            ask(path, Query("show"), seconds=0.05)
 
 
 def test_a_client_that_says_nothing_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admin, "_TIMEOUT", 0.05)
+    monkeypatch.setattr(exchange, "SECONDS", 0.05)
     path = tmp_path / "a.sock"
 
     async def silent() -> bytes:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from imskit import metrics as metrics_module
+from imskit import exchange
 from imskit.driver import run
 from imskit.metrics import Metrics, MetricsServer
 from imskit.settings import SettingsError
@@ -84,12 +84,12 @@ def test_what_is_not_a_request_for_metrics(request_: bytes, status: bytes) -> No
 
 
 def test_a_client_that_says_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics_module, "_TIMEOUT", 0.05)
+    monkeypatch.setattr(exchange, "SECONDS", 0.05)
     assert _with_server(lambda host, port: _read_all(host, port, b"GET /met")) == b""
 
 
 def test_too_many_connections_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics_module, "_CONNECTIONS", 0)
+    monkeypatch.setattr(exchange, "CONNECTIONS", 0)
     assert _with_server(lambda host, port: _read_all(host, port, b"GET /healthz HTTP/1.1\r\n\r\n")) == b""
 
 
