@@ -138,12 +138,28 @@ def decode(
     tls: Iterable[int] = (),
     msrp: Iterable[int] = (),
 ) -> list[Packet]:
-    """One tshark run: every packet as a dictionary of its fields, the ports read as what they are."""
+    """One tshark run: every packet as a dictionary of its fields, the ports read as what they are.
+
+    ICMP, which quotes a part of a packet that nobody took any more, is left out.
+    """
     kinds = [(f"{layer}.port=={port}", "sip") for port in sorted(sip) for layer in ("udp", "tcp")]
     kinds += [(f"tcp.port=={port}", "megaco") for port in sorted(h248)]
     kinds += [(f"tcp.port=={port}", "tls") for port in sorted({*tls, *sips})]
     kinds += [(f"tcp.port=={port}", "msrp") for port in sorted(msrp)]
-    command = ["tshark", "-n", "-r", str(file), "-T", "fields", "-E", "separator=/t", "-E", "aggregator=|"]
+    command = [
+        "tshark",
+        "-n",
+        "-r",
+        str(file),
+        "-Y",
+        "not icmp and not icmpv6",
+        "-T",
+        "fields",
+        "-E",
+        "separator=/t",
+        "-E",
+        "aggregator=|",
+    ]
     command += [part for port, name in kinds for part in ("-d", f"{port},{name}")]
     command += [part for field in FIELDS for part in ("-e", field)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
