@@ -1,15 +1,19 @@
 """What passes on loopback, captured with dumpcap and judged by tshark: no malformed packet, no expert error."""
 
 import itertools
+import re
 import shutil
 import socket
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+
+from imswire.sip.message import Request, Response
+from imswire.sip.parser import parse
 
 DEADLINE = 20.0
 PROBE_EVERY = 0.05
@@ -180,3 +184,39 @@ def faults(packets: Iterable[Packet]) -> list[str]:
 def values(packets: Iterable[Packet], field: str) -> Counter[str]:
     """How often each value of a field occurs."""
     return Counter(value for packet in packets for value in packet[field].split("|") if value)
+
+
+def sip_messages(packets: Iterable[Packet]) -> Iterator[Request | Response]:
+    """Every SIP message that passed any wire, octet for octet, streams put together again."""
+    streams: dict[tuple[str, str], tuple[int, bytes]] = {}
+    for packet in packets:
+        if payload := bytes.fromhex(packet["udp.payload"]):
+            if payload.strip(b"\r\n\0") and ":sip" in packet["frame.protocols"]:
+                yield parse(payload)
+        elif payload := bytes.fromhex(packet["tcp.payload"]):
+            key = packet["tcp.stream"], packet["tcp.srcport"]
+            start = int(packet["tcp.seq"])
+            due, data = streams.get(key, (start, b""))
+            if start != due:  # a repeated segment
+                continue
+            data += payload
+            while (end := data.lstrip(b"\r\n").find(b"\r\n\r\n")) >= 0:
+                data = data.lstrip(b"\r\n")
+                length = re.search(rb"^(?:content-length|l)\s*:\s*(\d+)", data[:end], re.IGNORECASE | re.MULTILINE)
+                whole = end + 4 + (int(length[1]) if length is not None else 0)
+                if len(data) < whole:
+                    break
+                yield parse(data[:whole])
+                data = data[whole:]
+            streams[key] = due + len(payload), data
+
+
+def bodies(packets: Iterable[Packet]) -> dict[tuple[str, str, str], Counter[bytes]]:
+    """Call-ID, CSeq, and method or status of every message with a body -> how often each body was seen for it."""
+    found: dict[tuple[str, str, str], Counter[bytes]] = {}
+    for message in sip_messages(packets):
+        if message.body:
+            what = message.method if isinstance(message, Request) else str(message.status)
+            key = message.call_id, str(message.headers.get("cseq")), what
+            found.setdefault(key, Counter())[message.body] += 1
+    return found

@@ -90,6 +90,12 @@ class Kamailio(DaemonProcess):
         found = self.rpc("ul.lookup", "location", f"{user}@{DOMAIN}") or self.rpc("ul.lookup", "location", user) or {}
         return {one["Contact"]["Address"]: one["Contact"]["Path"] for one in found.get("Contacts", [])}
 
+    def forget(self, *users: str) -> None:
+        """Remove everything that these users have registered."""
+        for user in users:
+            self.rpc("ul.rm", "location", f"{user}@{DOMAIN}")
+            self.rpc("ul.rm", "location", user)
+
     def complaints(self) -> list[str]:
         """Lines of its log in which it finds fault."""
         return [line for line in self.log.read_text(errors="replace").splitlines() if re.search(_FAULTS, line)]

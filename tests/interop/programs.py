@@ -16,6 +16,10 @@ BEAT = 0.02
 """How often a log file is looked at."""
 
 
+_given: dict[str, int] = {}
+"""The next port to try, by host."""
+
+
 def own_address(last: int) -> str:
     """A loopback address that no other test process uses, so that its ports are ours alone."""
     return f"127.{64 + os.getpid() % 128}.{os.getpid() // 128 % 256}.{last}"
@@ -29,9 +33,12 @@ def needs(program: str, package: str) -> pytest.MarkDecorator:
 
 
 def ports_of(host: str, count: int) -> list[int]:
-    """``count`` ports of ``host`` that are free for UDP and TCP, outside the range that the system hands out."""
+    """``count`` ports of ``host`` that are free for UDP and TCP, outside the range that the system hands out.
+
+    None is given twice: a program may take a while until it opens its port.
+    """
     found: list[int] = []
-    for port in range(7_000 + os.getpid() % 2_000, 30_000):
+    for port in range(_given.get(host, 7_000 + os.getpid() % 2_000), 30_000):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as tcp, socket.socket(family, socket.SOCK_DGRAM) as udp:
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -41,6 +48,7 @@ def ports_of(host: str, count: int) -> list[int]:
             except OSError:
                 continue
         found.append(port)
+        _given[host] = port + 1
         if len(found) == count:
             return found
     raise RuntimeError(f"no {count} free ports on {host}")
