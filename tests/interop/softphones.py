@@ -255,13 +255,21 @@ class Pjsua:
     def __init__(self, account: Account, folder: Path, host: str) -> None:
         folder.mkdir(parents=True)
         sip, rtp = ports_of(host, 2)
-        command: list[str | Path] = [pjsua_binary(), "--null-audio", "--no-color", "--app-log-level=4"]
+        command: list[str | Path] = [
+            "stdbuf",
+            "-o0",
+            pjsua_binary(),
+            "--null-audio",
+            "--no-color",
+            "--app-log-level=4",
+            "--clock-rate=8000",
+        ]
         command += [f"--id={account.aor}", f"--registrar=sip:{account.domain}", f"--realm={account.domain}"]
         command += [f"--username={account.user}", f"--password={account.password}", "--reg-timeout=600"]
         command += [f"--proxy={account.route};lr", f"--local-port={sip}", f"--bound-addr={host}", f"--ip-addr={host}"]
-        command += [f"--rtp-port={rtp + 1000}", "--max-calls=2", "--use-timer=2" if account.transport == "tcp" else ""]
+        command += [f"--rtp-port={rtp + 1000}", "--max-calls=2"]
         command += ["--use-tls", f"--tls-ca-file={account.ca}"] if account.transport == "tls" else []
-        self.program = Program([part for part in command if part], folder, name=f"pjsua-{account.user}")
+        self.program = Program(command, folder, name=f"pjsua-{account.user}")
 
     def registered(self) -> None:
         self.program.wait_for("registration success, status=200")
@@ -271,7 +279,7 @@ class Pjsua:
         self.program.tell(uri)
 
     def answer(self) -> None:
-        self.program.wait_for("Press a to answer|Incoming call for account")
+        self.program.wait_for("Incoming call for account")
         self.program.tell("a")
         self.program.tell("200")
 
