@@ -5,14 +5,18 @@ in it, an initial request that did not come along the Service-Route or without a
 through has all of that.
 """
 
+import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.interop.capture import faults, values
 from tests.interop.kamailio_core import Recording, needs_kamailio, recorded_lab
 from tests.system.labs import FLOWS, PLAIN, SECURE, Talk, Ue, connect, establish, register
 
+from imsalg.settings import Settings
+from imskit.settings import load
 from imslab.lab import Lab
 from imslab.ue.agent import UeAgent, UeOptions
 from imslab.ue.call import Call, SipFailure
@@ -306,3 +310,9 @@ def test_ues_and_the_home_network_over_tls() -> None:
         if not recording.lab.kamailio.has_tls:
             pytest.skip("Kamailio has no TLS here (Debian package kamailio-tls-modules)")
         one_call(recording, replace(SECURE, transport="tls"))
+
+
+def test_the_example_for_operators_is_in_order() -> None:
+    path = Path(__file__).resolve().parents[2] / "configs" / "imsalg-kamailio.toml"
+    settings = load(tomllib.loads(path.read_text()), Settings)
+    assert settings.realm["core"].next_hop.startswith("sip:")
