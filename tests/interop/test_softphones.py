@@ -93,8 +93,9 @@ def test_session_descriptions_came_out_as_they_went_in(home: Recording) -> None:
         pytest.skip("no phone is installed")
     for key, found in described.items():
         assert len(found) == 1, (key, found)
-        # From the UE to the P-CSCF, to Kamailio, back to the P-CSCF, to the UE; a leg over TLS is not seen.
-        assert found.total() >= 3, (key, found)
+        # From the UE to the P-CSCF, to Kamailio, back to the P-CSCF, to the UE; a leg over TLS is not seen. Other
+        # exchanges, pjsua's UPDATE after an answer, may be cut short by the end of the call.
+        assert found.total() >= 3 or not key[1].endswith("INVITE"), (key, found)
 
 
 def test_kamailio_found_no_fault(home: Recording) -> None:
