@@ -71,6 +71,7 @@ class Media(Section):
         media, port, count, proto, formats = match.groups()
         section = cls.__new__(cls)
         section.lines = []
+        section._first = None
         section._ending = line.ending
         section.media = media
         section.formats = tuple(formats.split())
@@ -128,6 +129,7 @@ class Media(Section):
         """An independent copy (lines are shared values)."""
         twin = Media.__new__(Media)
         twin.lines = self.lines.copy()
+        twin._first = None
         twin._ending = self._ending
         twin.media = self.media
         twin.formats = self.formats

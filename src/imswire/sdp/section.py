@@ -73,13 +73,14 @@ class Section:
     ``lines`` may be read freely; change it through the methods, which keep one line per thing changed.
     """
 
-    __slots__ = ("_ending", "lines")
+    __slots__ = ("_ending", "_first", "lines")
 
     _ORDER: dict[str, int] = _SESSION_ORDER
 
     def __init__(self, lines: list[Line], ending: str = "\r\n") -> None:
         self.lines = lines
         self._ending = ending
+        self._first: dict[str, str] | None = None  # the first value of each attribute, once one was asked for
 
     @property
     def connection(self) -> Connection | None:
@@ -95,15 +96,14 @@ class Section:
 
     def get(self, name: str) -> str | None:
         """Value of the first attribute ``name``: ``""`` for a flag, None where there is none. Case-sensitive."""
-        prefix = name + ":"
-        for line in self.lines:
-            if line.type == "a":
-                value = line.value
-                if value.startswith(prefix):
-                    return value[len(prefix) :]
-                if value == name:
-                    return ""
-        return None
+        first = self._first
+        if first is None:
+            first = self._first = {}
+            for line in self.lines:
+                if line.type == "a":
+                    named, _, value = line.value.partition(":")
+                    first.setdefault(named, value)
+        return first.get(name)
 
     def get_all(self, name: str) -> list[str]:
         """Values of every attribute ``name``, in order."""
@@ -139,6 +139,7 @@ class Section:
                 kept.append(line if line.value == text else Line("a", text, line.ending))
                 done = True
         self.lines[:] = kept
+        self._first = None
         if not done:
             self._append_attribute(text)
 
@@ -148,11 +149,15 @@ class Section:
 
     def remove_attribute(self, name: str) -> bool:
         """Drop every ``a=name``; tells whether there was one."""
+        if self.get(name) is None:
+            return False
         before = len(self.lines)
+        self._first = None
         self.lines[:] = [ln for ln in self.lines if ln.type != "a" or not _is_attribute(ln.value, name)]
         return len(self.lines) != before
 
     def _append_attribute(self, text: str) -> None:
+        self._first = None
         at = len(self.lines)
         for index in range(at - 1, -1, -1):
             if self.lines[index].type == "a":

@@ -6,7 +6,7 @@ line, the canonical name, the value (outer white space stripped, folding undone)
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, KeysView
 
 from imswire.base import ProtocolError
 
@@ -197,7 +197,7 @@ class Headers:
         key = _cache.get(name) or canonical(name)
         return self._values[keys.index(key)] if key != name and key in keys else default
 
-    def has_any(self, names: frozenset[str]) -> bool:
+    def has_any(self, names: frozenset[str] | KeysView[str]) -> bool:
         """True when a line of any of those canonical names is there."""
         return not names.isdisjoint(self._keys)
 
