@@ -118,7 +118,11 @@ def sip_values(data: bytes) -> None:
             value = kind.parse(text)
         except ProtocolError:
             continue
-        assert kind.parse(str(value)) == value
+        again = kind.parse(str(value))
+        if isinstance(value, NameAddr) and isinstance(again, NameAddr):  # a display name may get its missing quotes
+            assert (again.display_name, again.uri, again.params) == (value.display_name, value.uri, value.params)
+        else:
+            assert again == value
     for way in (parse_uri, split_values):
         try:
             way(text)
@@ -230,7 +234,10 @@ def bfcp(data: bytes) -> None:
         message = parse_bfcp(data)
     except BadBfcp:
         return
-    written = message.to_bytes()
+    written, reason = _attempt(message.to_bytes)
+    if written is None:
+        assert reason == "bfcp.range", "an attribute type 0 is read, as any unknown one, and never written"
+        return
     assert parse_bfcp(written) == message
 
 

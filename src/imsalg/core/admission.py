@@ -8,8 +8,9 @@ The rate is kept as one number for each source, the time until which its allowan
 algorithm): a request that is let in costs one look into a dictionary.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
+from imsalg.core.emergency import dialled
 from imsalg.overload_settings import OverloadSettings
 from imswire.sip.flow import Flow
 from imswire.sip.glance import Glance, glance, is_ack_of_refusal, refusal
@@ -39,6 +40,7 @@ class Admission:
     ``metered`` names the realms whose sources are limited. ``known`` says whether a request of that branch, sent-by
     and method repeats one that is being served: such a one is no new work. ``retry_after`` (seconds) is what is asked
     of those that are refused; they are told between that and twice as much, so that they do not come back together.
+    ``numbers`` are the emergency numbers of each realm.
     """
 
     def __init__(
@@ -47,11 +49,13 @@ class Admission:
         metered: Collection[str],
         known: Callable[[str, str, str], bool],
         retry_after: int,
+        numbers: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         self._settings = settings
         self._metered = frozenset(metered) if settings.source_rate else frozenset()
         self._known = known
         self._retry_after = retry_after
+        self._numbers = {realm: frozenset(some) for realm, some in (numbers or {}).items() if some}
         self._step = 1.0 / settings.source_rate if settings.source_rate else 0.0
         # Half a step less than the burst: as many messages as it says, whatever the last digits do.
         self._allowance = (settings.source_burst - 0.5) * self._step
@@ -92,7 +96,7 @@ class Admission:
 
     def _beyond_rate(self, data: bytes, flow: Flow, source: str, spent: float, now: float) -> Answering | bytes | None:
         seen = glance(data)
-        if seen.emergency:
+        if self._urgent(seen, flow):
             # An allowance of its own: neither can a flood shut out emergency calls of its neighbours behind one NAT,
             # nor does the word "sos" lift the limit.
             source = "sos " + source
@@ -117,10 +121,16 @@ class Admission:
             self.counts.acks += 1
             return b""
         seen = glance(data)
-        if not seen.new or seen.emergency or self._known(*seen.key, seen.method.decode("latin-1")):
+        if not seen.new or self._urgent(seen, flow) or self._known(*seen.key, seen.method.decode("latin-1")):
             return ADMIT
         self.counts.overload += 1
         return self._refuse(seen, flow)
+
+    def _urgent(self, seen: Glance, flow: Flow) -> bool:
+        if seen.emergency or not self._numbers:
+            return seen.emergency
+        numbers = self._numbers.get(flow.realm)
+        return numbers is not None and dialled(seen.uri.decode("latin-1")) in numbers
 
     def _refuse(self, seen: Glance, flow: Flow) -> Answering | bytes:
         made = None

@@ -66,7 +66,7 @@ class Emergency:
         if uri[:4].lower() == "urn:":
             return is_sos(uri)
         numbers = self._numbers[realm]
-        return bool(numbers) and _dialled(uri) in numbers
+        return bool(numbers) and dialled(uri) in numbers
 
     def route(self, outgoing: Request, realm: str, core: str, binding: Binding | None) -> Way:
         """Make an emergency request ready for the E-CSCF and give the way there; raises :class:`Answer`.
@@ -102,7 +102,7 @@ class Emergency:
         return self._network.resolve(hop, core) if hop else self._network.next_hop(core)
 
 
-def _dialled(uri: str) -> str:
+def dialled(uri: str) -> str:
     """The number or user part of a tel or SIP URI, without visual separators (RFC 3966 5.1.1)."""
     scheme, _, rest = uri.partition(":")
     user = rest.partition("@")[0] if scheme.lower() in ("sip", "sips") and "@" in rest else rest

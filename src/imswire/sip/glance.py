@@ -23,6 +23,8 @@ _TOP_VIA = re.compile(
 _BRANCH = re.compile(rb";\s*branch\s*=\s*([^\s;,]+)", re.IGNORECASE)
 _RPORT = re.compile(rb";\s*rport(?=[\s;,]|$)", re.IGNORECASE)
 _TAG_MARK = b"over-"
+# The sos URI parameter of an emergency contact (TS 24.229 5.1.6.2); the call back of an emergency centre (RFC 7090).
+_URGENT = {b"REGISTER": b";sos", b"INVITE": b"psap-callback"}
 _DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061}
 _HEAD = 16_384  # octets that are looked at; a header section that goes on is not refused in words
 
@@ -38,6 +40,7 @@ class Glance(Struct, frozen=True):
     """
 
     method: bytes
+    uri: bytes
     new: bool
     emergency: bool
     lines: tuple[tuple[bytes, bytes], ...]  # header names and values of what a response copies, as they stand
@@ -49,13 +52,14 @@ def glance(data: bytes) -> Glance:
     method, _, rest = data[: data.find(b"\r\n") + 1].partition(b" ")
     end = data.find(b"\r\n\r\n", 0, _HEAD)
     lines = tuple(_COPIED.findall(data, 0, end + 2)) if end > 0 else ()
-    emergency = b"urn:service:sos" in rest.lower()
-    if method == b"REGISTER" and not emergency:
-        emergency = b";sos" in data[:end].lower()  # TS 24.229 5.1.6.2: the sos URI parameter of an emergency contact
+    uri = rest.partition(b" ")[0]
+    emergency = uri[:15].lower() == b"urn:service:sos"
+    if not emergency and (mark := _URGENT.get(method)) is not None:
+        emergency = mark in data[: max(end, 0)].lower()
     new = method not in IN_DIALOG and not any(
         name[:1] in b"tT" and _TAG.search(value) is not None for name, value in lines
     )
-    return Glance(method, new, emergency, lines, _key(lines))
+    return Glance(method, uri, new, emergency, lines, _key(lines))
 
 
 def _key(lines: tuple[tuple[bytes, bytes], ...]) -> tuple[str, str]:

@@ -113,6 +113,16 @@ def test_under_overload_new_work_is_refused_and_the_rest_is_served() -> None:
     assert admission.counts.overload == 10
 
 
+def test_emergency_numbers_of_the_settings_are_not_refused() -> None:
+    numbers = {"access": ("112", "911")}
+    admission = Admission(OverloadSettings(), ["access"], lambda *_: False, 10, numbers)
+    admission.shedding = True
+    for uri in ("tel:112", "sip:112@example.net;user=phone", "sip:911@example.net"):
+        assert verdicts(admission, 1, 1.0, message(uri=uri)) == ["in"], uri
+        assert verdicts(admission, 1, 1.0, message(uri=uri), lab.SCSCF) == ["503"], "they are numbers of that realm"
+    assert verdicts(admission, 1, 1.0, message(uri="sip:1123@example.net")) == ["503"]
+
+
 def test_retry_after_is_spread_and_the_ack_goes_no_further() -> None:
     admission = gate(source_rate=0.0)
     admission.shedding = True

@@ -128,6 +128,7 @@ def test_no_answer_to_an_ack_or_to_what_cannot_be_answered(data: bytes) -> None:
         (octets().replace(b"sip:bob@example.net SIP", b"urn:service:SOS.fire SIP"), True, True),
         (octets("Contact: <sip:alice@192.0.2.9;sos>", start="REGISTER"), True, True),
         (octets("Contact: <sip:alice@192.0.2.9;sos>"), True, False),
+        (octets("Priority: PSAP-callback"), True, True),
     ],
 )
 def test_what_is_seen(data: bytes, new: bool, emergency: bool) -> None:
