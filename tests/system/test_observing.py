@@ -30,7 +30,7 @@ UNITS = (
     "_seconds",
     "_state",
     *("_calls", "_contexts", "_sessions", "_handshakes", "_ports", "_registrations", "_transactions", "_messages"),
-    *("_connections", "_gateways", "_links", "_tasks", "_fds"),
+    *("_connections", "_gateways", "_links", "_tasks", "_fds", "_sources", "_records"),
 )
 """How names end: ``_total`` of counters, units, and for numbers of things the things."""
 SERIES = 400

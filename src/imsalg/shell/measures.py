@@ -37,7 +37,7 @@ def measures(
 def state_measures(metrics: Metrics, keeper: Keeper) -> None:
     """What is told of the state that outlives the process."""
     metrics.gauge_of("state_records", "Registrations and calls that are kept for the next start.", lambda: keeper.kept)
-    metrics.gauge_of("state_pending", "Changes of them that are not written yet.", lambda: keeper.pending)
+    metrics.gauge_of("pending_records", "Changes of them that are not written yet.", lambda: keeper.pending)
     metrics.counters_of(
         "state_commits",
         "Transactions of the state file, by outcome; a failed one is tried again.",
