@@ -74,6 +74,9 @@ class RealmSettings(DutyRealm):
     ``kind``: ``access`` faces UEs, ``core`` faces the home network. Access realms: ``core_realm`` is where their
     requests go (empty: the only core realm); ``allow_unregistered`` lets UEs without a binding call; ``route_check``
     says whether a Route that differs from the Service-Route is replaced or answered 400 (TS 24.229 5.2.6.3);
+    ``sender`` says whose request it is that comes over a flow which nobody registered, with the Contact of a UE that
+    did: ``flow`` nobody's, ``own-host`` the UE's if the Contact shows the source address itself and no other user
+    registered from there, ``host`` the UE's that registered from this address, also behind a NAT.
     ``flow_timer`` is what UEs with outbound are told of how often to send keep-alives (RFC 5626 5.4; 0: not told).
     Core realms: ``next_hop`` is the SIP URI of the core's entry. ``names``: next hops given by name are looked up
     (RFC 3263), or all go to ``next_hop``. Requests above ``datagram_limit`` octets go over TCP instead of UDP where
@@ -84,6 +87,7 @@ class RealmSettings(DutyRealm):
     core_realm: str = ""
     allow_unregistered: bool = False
     route_check: Literal["replace", "reject"] = "replace"
+    sender: Literal["flow", "own-host", "host"] = "own-host"
     flow_timer: int = 120
     next_hop: str = ""
     names: Literal["resolve", "next-hop"] = "resolve"

@@ -468,6 +468,37 @@ def test_each_leg_of_a_fork_has_its_answer_and_one_is_accepted() -> None:
     finish(book, gateway)
 
 
+@pytest.mark.parametrize("body", ["", PLAIN_ANSWER])
+def test_a_leg_that_accepts_when_the_call_is_over_is_ended_here(body: str) -> None:
+    """The media are released and the caller has gone: the edge acknowledges the late 2xx and ends its dialog."""
+    book = Book()
+    gateway = Gateway(book)
+    invite = originate(book, gateway)
+    for tag in ("one", "two"):
+        book.feed(wire(answer(invite, 180, BOB, tag=tag), SCSCF))
+        assert book.response(180).to_tag == tag
+    book.feed(wire(answer(invite, 200, BOB, tag="one", body=PLAIN_ANSWER), SCSCF))
+    settle(gateway)
+    ok = book.response(200)
+    book.receive(UE, from_caller("ACK", 1, ok))
+    assert book.request("ACK")
+    book.receive(UE, from_caller("BYE", 2, ok))
+    settle(gateway)
+    book.feed(wire(answer(book.request("BYE"), 200), SCSCF))
+    assert book.engine.gauges["calls"] == 0
+    book.out()
+    late = answer(invite, 200, BOB, tag="two", body=body)
+    book.feed(wire(late, SCSCF))
+    ack, bye = (message for message, _ in book.out() if isinstance(message, Request))
+    assert (ack.method, bye.method) == ("ACK", "BYE")
+    assert ack.to_tag == bye.to_tag == "two"
+    assert (bye.headers.get("reason") or "").startswith("SIP;cause=487")
+    book.feed(wire(answer(bye, 200), SCSCF))
+    book.feed(wire(late, SCSCF))
+    assert kinds(book) == ["core ACK"]  # its ACK was lost
+    finish(book, gateway)
+
+
 def test_a_bad_answer_of_a_late_leg_ends_that_leg_alone() -> None:
     book = Book()
     gateway = Gateway(book)

@@ -368,7 +368,7 @@ KEPT = {
     *("ack_by", "call_id", "caller", "caller_side", "cseq", "flows", "gone", "has_media", "key", "legs", "outcome"),
     *("profile", "refresh_by", "since", "stage", "charging", "binding", "urgent"),
 }
-NOT_KEPT = {"bye_waits", "confirm_due", "exchanges", "forwards", "realms", "tokens"}
+NOT_KEPT = {"bye_waits", "confirm_due", "exchanges", "forked", "forwards", "realms", "tokens"}
 """What belongs to requests under way, or is made again from the rest."""
 
 

@@ -292,7 +292,7 @@ def test_a_second_association_replaces_the_first() -> None:
 def test_contexts_of_an_unanswered_reservation_are_found_by_audit() -> None:
     play = Play()
     play.offer(UE_OFFER)
-    assert refused(play.wait(4.5)).status == 504
+    assert refused(play.wait(4.5)).status == 500
     play.asked.pop(0)
     link, request = play.asked.pop(0)
     actions = (Action(1, (Command("AuditValue", "ip/core/1"),)),)

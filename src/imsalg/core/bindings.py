@@ -1,19 +1,26 @@
 """Bindings of served UEs: what a successful REGISTER leaves at the P-CSCF (TS 24.229 5.2.2).
 
-A binding is keyed by address of record and contact address. Requests of a UE find theirs by the flow they came over or,
-when the UE changed its port or connection, by Contact from the same host; requests to a UE by the flow in our Path
-token.
+A binding is keyed by address of record and contact address. Requests of a UE find theirs by the flow they came over:
+address and port over UDP, the connection otherwise. What comes over another flow has nothing but its Contact to show,
+which anybody may write; :data:`Rule` says when that is enough. Requests to a UE find it by the flow in our Path token.
 """
 
 import heapq
+import ipaddress
 import itertools
 from collections.abc import Iterable
+from typing import Literal
 
 from imsalg.core.media_events import AccessProfile
 from imswire.base import LimitExceeded, ProtocolError
 from imswire.sip.flow import Flow
 from imswire.sip.uri import SipUri
 from imswire.sip.values import NameAddr
+
+type Rule = Literal["flow", "own-host", "host"]
+"""Whose request is it that comes over a flow which nobody registered, with the Contact of a binding? ``flow``:
+nobody's. ``own-host``: that of a UE whose Contact shows the very address which the request comes from, unless another
+user has registered from there. ``host``: that of whoever registered from this address, also behind a NAT."""
 
 
 def contact_key(uri: str) -> str:
@@ -95,6 +102,11 @@ class Binding:
         self._identities = {identity_key(NameAddr.parse(value).uri): value for value in self.associated}
 
     @property
+    def direct(self) -> bool:
+        """The UE has the address that its requests come from: no NAT stands between, behind which others may be."""
+        return self.flow is not None and _same_host(self.contact, self.flow.remote[0])
+
+    @property
     def default_identity(self) -> str:
         """The first value of P-Associated-URI (TS 24.229 5.2.6.3.2A)."""
         return self.associated[0]
@@ -123,6 +135,7 @@ class Registrar:
         self._by_aor: dict[str, dict[str, Binding]] = {}
         self._by_flow: dict[Flow, dict[tuple[str, str], Binding]] = {}
         self._by_contact: dict[str, dict[tuple[str, str], Binding]] = {}
+        self._by_host: dict[tuple[str, str], dict[tuple[str, str], Binding]] = {}
         self._heap: list[tuple[float, int, Binding]] = []
         self._order = itertools.count()
         self.changed: set[tuple[str, str]] | None = None
@@ -172,6 +185,7 @@ class Registrar:
         self._by_contact.setdefault(binding.key[1], {})[binding.key] = binding
         if binding.flow is not None:
             self._by_flow.setdefault(binding.flow, {})[binding.key] = binding
+            self._by_host.setdefault(_host(binding.flow), {})[binding.key] = binding
         heapq.heappush(self._heap, (binding.expires_at, next(self._order), binding))
         if len(self._heap) > 2 * len(self._by_key) + 64:  # entries of replaced bindings must not pile up
             self._heap = [entry for entry in self._heap if self._by_key.get(entry[2].key) is entry[2]]
@@ -201,6 +215,7 @@ class Registrar:
         _drop(self._by_contact, binding.key[1], binding.key)
         if binding.flow is not None:
             _drop(self._by_flow, binding.flow, binding.key)
+            _drop(self._by_host, _host(binding.flow), binding.key)
 
     def on_flow(self, flow: Flow) -> list[Binding]:
         """The bindings whose UE is reached over ``flow``."""
@@ -210,16 +225,20 @@ class Registrar:
         """The connection is gone: its bindings stay registered but cannot be reached until they register anew."""
         lost = list(self._by_flow.pop(flow, {}).values())
         for binding in lost:
+            _drop(self._by_host, _host(flow), binding.key)
             binding.flow = None
             self.mark(binding)
         return lost
 
-    def sender(self, flow: Flow, contact: str | None, identities: Iterable[str]) -> Binding | None:
+    def sender(
+        self, flow: Flow, contact: str | None, identities: Iterable[str], rule: Rule = "own-host"
+    ) -> Binding | None:
         """The binding on whose behalf a request came over ``flow``.
 
         Several on one flow: that of the request's ``contact``, else one that owns one of ``identities`` (From,
-        P-Preferred-Identity), else the first. None on the flow: the binding of ``contact`` when it was made from the
-        same host (RFC 3261 UEs over TCP may open a connection per request).
+        P-Preferred-Identity), else the first. None on the flow: the binding of ``contact``, as far as ``rule`` lets it
+        (a UE that registered over UDP sends what is large over TCP, RFC 3261 18.1.1; some open a connection for each
+        request). What was registered over TLS comes over TLS.
         """
         on_flow = self._by_flow.get(flow)
         key = contact_key(contact) if contact else ""
@@ -235,11 +254,22 @@ class Registrar:
                 if any(binding.identity(uri) is not None for uri in wanted):
                     return binding
             return candidates[0]
+        if rule == "flow":
+            return None
         for binding in self._by_contact.get(key, {}).values():
             known = binding.flow
-            if known is not None and known.realm == flow.realm and known.remote[0] == flow.remote[0]:
+            if known is None or known.realm != flow.realm or known.remote[0] != flow.remote[0]:
+                continue
+            if known.transport == "tls" and flow.transport != "tls" and not binding.secured:
+                continue  # whoever agreed upon TLS is held to it by that agreement, and told so
+            if rule == "host" or (binding.direct and not self._shared(binding, known)):
                 return binding
         return None
+
+    def _shared(self, binding: Binding, flow: Flow) -> bool:
+        """Another user has registered from the same host."""
+        here = self._by_host.get(_host(flow), {})
+        return any(other.aor != binding.aor and binding.identity(other.aor) is None for other in here.values())
 
     def receiver(self, flow: Flow, request_uri: str) -> Binding | None:
         """The binding that a request over our Path token's ``flow`` is for: its contact is the Request-URI."""
@@ -270,6 +300,19 @@ class Registrar:
     def next_timer(self) -> float | None:
         """When the next binding expires (or an entry of a replaced one, which costs nothing)."""
         return self._heap[0][0] if self._heap else None
+
+
+def _host(flow: Flow) -> tuple[str, str]:
+    return flow.realm, flow.remote[0]
+
+
+def _same_host(uri: str, address: str) -> bool:
+    """The host of a SIP URI is that IP address."""
+    try:
+        host = SipUri.parse(uri).host
+        return ipaddress.ip_address(host.strip("[]")) == ipaddress.ip_address(address)
+    except (ProtocolError, ValueError):
+        return False
 
 
 def _drop[A, B, C](index: dict[A, dict[B, C]], outer: A, inner: B) -> None:

@@ -25,7 +25,6 @@ PHRASES: dict[int, str] = {
     491: "Request Pending",
     500: "Server Internal Error",
     503: "Service Unavailable",
-    504: "Server Time-out",
 }
 NO_ROOM: frozenset[int] = frozenset({412, 432, 434, 502, 503, 505, 506, 510, 511, 512, 513, 521, 526, 529, 530, 531})
 """H.248 errors that mean "not now": 503 with Retry-After; any other error of a gateway is 500."""
@@ -43,9 +42,12 @@ class Failure(Struct, frozen=True):
     @property
     def status(self) -> int:
         """The SIP status for it."""
-        if self.code == TIMED_OUT:
-            return 504
         return 503 if self.code in NO_ROOM else 500
+
+    @property
+    def temporary(self) -> bool:
+        """The same offer may be taken a little later: 500 with Retry-After says so (RFC 3261 21.5.1)."""
+        return self.code == TIMED_OUT or self.code in NO_ROOM
 
 
 class MediaFailed(Struct, frozen=True):

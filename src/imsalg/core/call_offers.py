@@ -82,7 +82,7 @@ class Offers(CallState):
         self.stage = Stage.ESTABLISHED if self.established else Stage.IDLE
         if pending is not None:
             text = f"no media resources: {failure.text or 'the media gateway did not answer'}"
-            self._refuse_offer(pending.offer.token, failure.status, text)
+            self._refuse_offer(pending.offer.token, failure.status, text, later=failure.temporary)
         self._catch_up()
 
     def _forward_offer(self, pending: Pending) -> None:

@@ -246,8 +246,8 @@ class CallState:
     def _note(self, level: str, event: str, **fields: object) -> None:
         self._world.emit(Log(level, event, {"call": self.key, "call_id": self.sip_call_id, **fields}))
 
-    def _refuse(self, token: int, status: int, text: str) -> None:
-        retry = self._world.settings.retry_after if status == 503 else None
+    def _refuse(self, token: int, status: int, text: str, *, later: bool = False) -> None:
+        retry = self._world.settings.retry_after if status == 503 or later else None
         fields: dict[str, object] = {
             "call": self.key,
             "call_id": self.sip_call_id,
@@ -260,9 +260,9 @@ class CallState:
         self._world.count_refusal(status)
         self._world.emit(Refuse(self.key, token, status, PHRASES.get(status, ""), text, retry))
 
-    def _refuse_offer(self, token: int, status: int, text: str) -> None:
-        """Refuse an offer; a call that never had another is over with it."""
-        self._refuse(token, status, text)
+    def _refuse_offer(self, token: int, status: int, text: str, *, later: bool = False) -> None:
+        """Refuse an offer, which may come again ``later``; a call that never had another is over with it."""
+        self._refuse(token, status, text, later=later)
         if self.established:
             self.stage = Stage.ESTABLISHED
         else:

@@ -366,6 +366,8 @@ class Context:
         call.stage = Stage.ENDING
         self.media_over(call)
         for forward in list(call.forwards):
+            if call.forked and forward.initial and forward in self.linger:
+                forward.aborted = True  # another dialog may still accept; nobody is left here who would end it
             if forward.server is None or (forward.answered and not forward.aborted):
                 self.drop_forward(forward)  # an aborted one stays: its 2xx may still come and must be ended
         self.ending.pop(call, None)

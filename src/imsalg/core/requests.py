@@ -339,7 +339,8 @@ class Requests:
         wanted = [request.from_.uri]
         if (preferred := request.headers.first_value("p-preferred-identity")) is not None:
             wanted.insert(0, NameAddr.parse(preferred).uri)
-        return self._ctx.registrar.sender(flow, NameAddr.parse(contact).uri if contact else None, wanted)
+        rule = self._ctx.settings.realm[flow.realm].sender
+        return self._ctx.registrar.sender(flow, NameAddr.parse(contact).uri if contact else None, wanted, rule)
 
     def _to_ue(self, key: ServerKey, request: Request, outgoing: Request, flow: Flow, user: str | None) -> None:
         ctx = self._ctx

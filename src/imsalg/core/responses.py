@@ -168,6 +168,7 @@ class Responses:
         if len(call.legs) >= self._ctx.settings.limits.legs and not self._make_room(forward, call, response):
             return False
         party = Party(response.need("to"), contact or "", response.headers.get_all("record-route"))
+        call.forked = call.forked or bool(call.legs) or call.gone is not None
         call.legs[tag] = Leg(tag, party)
         return True
 

@@ -136,6 +136,7 @@ class Call:
         "cseq",
         "exchanges",
         "flows",
+        "forked",
         "forwards",
         "gone",
         "has_media",
@@ -165,6 +166,7 @@ class Call:
         self.charging = ""  # P-Charging-Vector of the dialog, as far as it stays the same
         self.flows: dict[Side, Flow] = {}
         self.legs: dict[str, Leg] = {}
+        self.forked = False  # several dialogs answered the initial INVITE
         self.gone: Leg | None = None  # the leg that a BYE ended last: the BYE may be repeated (401, 407)
         self.cseq: dict[Side, int] = {Side.ACCESS: 0, Side.CORE: 0}
         self.forwards: set[Forward] = set()

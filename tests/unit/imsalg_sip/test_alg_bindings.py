@@ -1,8 +1,10 @@
 """The registrar of bindings: indexes, expiry, bounds."""
 
+from typing import Literal
+
 import pytest
 
-from imsalg.core.bindings import Binding, Registrar, contact_key, identity_key
+from imsalg.core.bindings import Binding, Registrar, Rule, contact_key, identity_key
 from imswire.base import LimitExceeded
 from imswire.sip.flow import Flow
 
@@ -43,12 +45,82 @@ def test_the_sender_of_a_request() -> None:
     alice, carol = binding("alice"), binding("carol")
     registrar.put(alice)
     assert registrar.sender(flow(), None, ()) is alice
+    assert registrar.sender(flow(6000), "sip:alice@10.0.0.7:5070", ()) is alice, "another port of the same host"
     registrar.put(carol)
     assert registrar.sender(flow(), "sip:carol@10.0.0.7:5070", ()) is carol
     assert registrar.sender(flow(), None, ("sip:carol@example.net",)) is carol
     assert registrar.sender(flow(), None, ("sip:nobody@example.net",)) is alice
-    assert registrar.sender(flow(6000), "sip:alice@10.0.0.7:5070", ()) is alice, "another port of the same host"
     assert registrar.sender(flow(6000, "10.0.0.66"), "sip:alice@10.0.0.7:5070", ()) is None, "a borrowed contact"
+
+
+def other_flow(transport: Literal["udp", "tcp", "tls"] = "udp", host: str = "10.0.0.7") -> Flow:
+    """Where nobody has registered."""
+    return Flow(transport, "access", ("10.0.0.1", 5060), (host, 6000), 0 if transport == "udp" else 9)
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
+@pytest.mark.parametrize(("rule", "found"), [("flow", False), ("own-host", True), ("host", True)])
+def test_another_flow_of_the_ues_own_host(rule: Rule, transport: Literal["udp", "tcp", "tls"], found: bool) -> None:
+    registrar = Registrar(10, 5)
+    alice = binding("alice")
+    registrar.put(alice)
+    assert registrar.sender(other_flow(transport), alice.contact, (), rule) is (alice if found else None)
+
+
+@pytest.mark.parametrize(("rule", "found"), [("flow", False), ("own-host", False), ("host", True)])
+def test_behind_a_nat_a_contact_proves_nothing(rule: Rule, found: bool) -> None:
+    """The Contact of alice is private; another one behind her NAT writes it."""
+    registrar = Registrar(10, 5)
+    alice = binding("alice", flow=flow(40_000, "203.0.113.9"))
+    registrar.put(alice)
+    stranger = other_flow(host="203.0.113.9")
+    assert registrar.sender(stranger, alice.contact, ("sip:alice@example.net",), rule) is (alice if found else None)
+    assert registrar.sender(flow(40_000, "203.0.113.9"), None, (), rule) is alice, "her own flow always does"
+
+
+def test_two_users_behind_one_address_are_known_by_their_flows_alone() -> None:
+    registrar = Registrar(10, 5)
+    alice, carol = binding("alice"), binding("carol", 5080)
+    registrar.put(alice)
+    registrar.put(carol)
+    assert registrar.sender(other_flow(), alice.contact, ()) is None
+    assert registrar.sender(flow(5080), alice.contact, ("sip:alice@example.net",)) is carol, "a borrowed Contact"
+    registrar.remove(carol)
+    assert registrar.sender(other_flow(), alice.contact, ()) is alice
+
+
+def test_contacts_of_one_user_do_not_shut_each_other_out() -> None:
+    registrar = Registrar(10, 5)
+    phone, tablet = binding("alice"), binding("alice", 5080)
+    work = Binding("sip:work@example.net", "sip:work@10.0.0.7:5090", flow(5090), "p", 100.0)
+    one = binding("alice", associated=("<sip:alice@example.net>", "<sip:work@example.net>"))
+    for each in (phone, tablet):
+        registrar.put(each)
+    assert registrar.sender(other_flow(), phone.contact, ()) is phone
+    registrar.put(one)
+    registrar.put(work)
+    assert registrar.sender(other_flow(), one.contact, ()) is one, "an identity of the same subscription"
+
+
+@pytest.mark.parametrize("rule", ["own-host", "host"])
+def test_what_was_registered_over_tls_comes_over_tls(rule: Rule) -> None:
+    registrar = Registrar(10, 5)
+    alice = binding("alice", flow=Flow("tls", "access", ("10.0.0.1", 5061), ("10.0.0.7", 5070), 3))
+    registrar.put(alice)
+    assert registrar.sender(other_flow("tcp"), alice.contact, (), rule) is None
+    assert registrar.sender(other_flow("tls"), alice.contact, (), rule) is alice
+
+
+def test_a_host_whose_connection_closed_is_nobodys() -> None:
+    registrar = Registrar(10, 5)
+    way = flow(40_000, connection=4)
+    alice, carol = binding("alice"), binding("carol", flow=way)
+    registrar.put(alice)
+    registrar.put(carol)
+    assert registrar.sender(other_flow(), alice.contact, ()) is None
+    registrar.flow_closed(way)
+    assert registrar.sender(other_flow(), alice.contact, ()) is alice
+    registrar.remove(carol)
 
 
 def test_the_receiver_of_a_request() -> None:
