@@ -601,3 +601,17 @@ def test_an_encoded_offer_is_415() -> None:
     book.receive(UE, request("INVITE", "Content-Encoding: gzip"), SECURE_OFFER)
     assert book.response(415).headers.get("accept-encoding") == "identity"
     assert book.engine.gauges["calls"] == 0
+
+
+@pytest.mark.xfail(
+    reason="an ACK with the answer waits for the gateway, and the requests behind it do not wait with it", strict=True
+)
+def test_a_bye_does_not_overtake_an_ack_that_waits() -> None:
+    book = Book()
+    gateway = Gateway(book)
+    _, ok = delayed(book, gateway)
+    book.receive(UE, from_caller("ACK", 1, ok), SECURE_ANSWER)
+    book.receive(UE, from_caller("BYE", 2, ok))
+    sent = kinds(book)
+    settle(gateway)
+    assert (sent + kinds(book))[:2] == ["core ACK", "core BYE"]
