@@ -278,9 +278,9 @@ def test_check_prints_what_is_in_effect_and_names_what_is_wrong(tmp_path: Path) 
     assert "unknown key 'allow_unregisterd'; did you mean 'allow_unregistered'?" in bad.stderr
 
 
-def test_a_port_in_use_is_said_in_one_line(tmp_path: Path, ue: socket.socket) -> None:
+def test_a_port_in_use_is_said_in_one_line(tmp_path: Path, certificate: Path, ue: socket.socket) -> None:
     config = tmp_path / "imsalg.toml"
-    taken = CONFIG.format(core=5070, work=tmp_path).replace("port = 0", f"port = {ue.getsockname()[1]}", 1)
+    taken = CONFIG.format(core=5070, work=certificate).replace("port = 0", f"port = {ue.getsockname()[1]}", 1)
     config.write_text(taken)
     failed = run("run", "--config", str(config))
     assert failed.returncode == 1
