@@ -221,8 +221,8 @@ def test_a_closed_connection_takes_the_way_to_the_ue_with_it() -> None:
     assert book.response(430)
 
 
-def test_the_registrars_silence_is_408() -> None:
+def test_the_registrars_silence_is_504() -> None:
     book = Book()
     register(book)
     book.advance(33)
-    assert book.response(408)
+    assert book.response(504)

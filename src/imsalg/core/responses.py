@@ -310,18 +310,28 @@ class Responses:
     # --- no response ---
 
     def timeout(self, forward: Forward) -> None:
-        """Timer B or F fired (16.8): the next target, or 408 to the near side."""
+        """Timer B or F fired (16.8): the next target, or the near side is told.
+
+        INVITE gets 408 and REGISTER 504 (TS 24.229 5.2.2). Others get nothing: their sender has given up already
+        (RFC 4320 4.2).
+        """
         if forward.others and self.targets.next(forward, silent=True):
             return
-        self._without_answer(forward, Answer(408))
+        if forward.is_invite:
+            self._without_answer(forward, Answer(408))
+        else:
+            self._without_answer(forward, Answer(504) if forward.purpose is Purpose.REGISTER else None)
 
     def failed(self, forward: Forward) -> None:
         """The request could not be sent (16.9): the next target, or 430 for a UE whose flow is gone, else 503."""
         if forward.others and self.targets.next(forward, silent=True):
             return
-        self._without_answer(forward, Answer(430 if other(forward.side) is Side.ACCESS else 503))
+        if other(forward.side) is Side.ACCESS:
+            self._without_answer(forward, Answer(430))
+        else:
+            self._without_answer(forward, Answer(503, retry_after=self._ctx.settings.limits.retry_after))
 
-    def _without_answer(self, forward: Forward, answer: Answer) -> None:
+    def _without_answer(self, forward: Forward, answer: Answer | None) -> None:
         ctx, call = self._ctx, forward.call
         ctx.call, ctx.who = call, forward.who
         done, forward.answered = forward.answered, True
@@ -331,8 +341,10 @@ class Responses:
             return
         if done:
             return
-        if forward.server is not None:
+        if forward.server is not None and answer is not None:
             ctx.answer(forward.server, forward.received, answer)
+        elif forward.server is not None:
+            ctx.layer.forget(forward.server)
         if forward.received.method == "BYE":
             self._release.bye_answered(call)
             return

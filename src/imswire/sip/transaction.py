@@ -173,6 +173,13 @@ class TransactionLayer:
             self._remove(txn)
         return out
 
+    def forget(self, key: ServerKey) -> None:
+        """End a server transaction without a final response (RFC 4320 4.2: a non-INVITE request gets no 408)."""
+        txn = self._servers.get(key)
+        if txn is not None:
+            txn.state = State.TERMINATED
+            self._remove(txn)
+
     def request(
         self,
         request: Request,
