@@ -1,11 +1,13 @@
 """The command ``agw``."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from agw.settings import Settings, port_slice
+from agw.shell.operate import log_keys_of, rotate_all
 from agw.shell.show import show
 from agw.shell.supervisor import UNUSABLE, die_with_parent, run_supervisor, worker_count
 from agw.shell.worker import run_worker
@@ -102,7 +104,7 @@ Socket = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table.")]
 
 
-def _ask(command: str, id: str, limit: int, config: Path | None, socket: Path | None, *, as_json: bool) -> None:
+def _socket_of(config: Path | None, socket: Path | None) -> Path:
     if socket is None and config is not None:
         named = _load(config).admin.socket
         if named is None:
@@ -112,6 +114,11 @@ def _ask(command: str, id: str, limit: int, config: Path | None, socket: Path | 
     if socket is None:
         typer.echo("give --config FILE or --socket PATH: whom shall be asked?", err=True)
         raise typer.Exit(UNUSABLE)
+    return socket
+
+
+def _ask(command: str, id: str, limit: int, config: Path | None, socket: Path | None, *, as_json: bool) -> None:
+    socket = _socket_of(config, socket)
     try:
         problems = show(socket, command, id, limit, as_json=as_json)
     except AdminError as error:
@@ -147,6 +154,32 @@ def context(
 def workers(config: MaybeConfig = None, socket: Socket = None, json: Json = False) -> None:
     """Worker processes, their state and load."""
     _ask("workers", "", ROWS, config, socket, as_json=json)
+
+
+@app.command(epilog="Example:  agw rotate -c configs/agw.toml")
+def rotate(config: MaybeConfig = None, socket: Socket = None) -> None:
+    """Let all workers read their certificates again; sessions that run keep theirs (as SIGHUP does)."""
+    _order(rotate_all, config, socket)
+
+
+@app.command(epilog="Example:  agw keylog --context agw-1/4 --file /tmp/keys.txt -c configs/agw.toml")
+def keylog(
+    context: Annotated[str, typer.Option(metavar="ID", help="Number of the context, or WORKER/NUMBER.")],
+    file: Annotated[Path, typer.Option("--file", "-f", help="Secrets are appended here (SSLKEYLOGFILE format).")],
+    config: MaybeConfig = None,
+    socket: Socket = None,
+) -> None:
+    """Log the TLS secrets of one context, for debugging: with them anybody reads its media in a capture."""
+    _order(lambda path: log_keys_of(path, context, file), config, socket)
+
+
+def _order(order: Callable[[Path], list[str]], config: Path | None, socket: Path | None) -> None:
+    try:
+        for line in order(_socket_of(config, socket)):
+            typer.echo(line)
+    except AdminError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
 
 
 def main() -> None:

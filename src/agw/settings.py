@@ -6,8 +6,8 @@ one slice per worker, because each worker is a media gateway of its own.
 
 import ipaddress
 import re
-from dataclasses import dataclass, field
-from typing import Annotated
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
 
 from imskit.common_settings import AdminSettings, LogSettings, MediaTlsSettings, MetricsSettings, TraceSettings
 from imskit.settings import Positive, Range, Seconds
@@ -85,6 +85,17 @@ class RealmSettings:
     key: str | None = None
     certificate_per_session: bool = False
     """Make a fresh self-signed certificate for each termination of this realm."""
+    min_version: Literal["1.2", "1.3"] | None = None
+    """TLS versions and suites of this realm's media legs; absent: those of ``[tls]``."""
+    max_version: Literal["1.2", "1.3"] | None = None
+    ciphers: str | None = None
+    ciphersuites: str | None = None
+
+    @property
+    def tls(self) -> dict[str, Any]:
+        """What this realm has otherwise than ``[tls]``, by the names of its fields."""
+        named = {name: getattr(self, name) for name in ("min_version", "max_version", "ciphers", "ciphersuites")}
+        return {name: value for name, value in named.items() if value is not None}
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
@@ -198,6 +209,11 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.realm:
             raise ValueError("at least one [realm.<name>] is needed")
+        for name, realm in self.realm.items():
+            try:
+                replace(self.tls, **realm.tls)
+            except ValueError as error:
+                raise ValueError(f"realm {name!r}: {error}") from None
         taken: list[tuple[str, int, int, str]] = []
         for name, realm in self.realm.items():
             first, last = port_range(realm.ports)

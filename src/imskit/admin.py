@@ -39,11 +39,13 @@ class AdminError(Exception):
 
 
 class Query(Struct, frozen=True):
-    """What is asked for: ``id`` chooses one of the things that ``command`` lists, ``limit`` bounds the rows."""
+    """What is asked for: ``id`` chooses one of the things that ``command`` lists, ``limit`` bounds the rows, ``file``
+    tells where something is to be written."""
 
     command: str
     id: str = ""
     limit: int = ROWS
+    file: str = ""
 
 
 class _Answer(Struct, frozen=True, omit_defaults=True):

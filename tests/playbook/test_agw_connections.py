@@ -434,9 +434,22 @@ def test_secrets_are_logged_for_the_peers_that_were_named_and_with_a_warning() -
         call = play.terminating()
         play.others.clear()
         play.post(orders.Accepted(call.access_leg, address, 50000))
-        assert play.take(orders.ArmTls)[-1].log_keys is logged
+        assert play.take(orders.ArmTls)[-1].key_log == ("keys.txt" if logged else "")
         warnings = [c for c in play.others if isinstance(c, events.Log) and c.level == "warning"]
         assert len(warnings) == (1 if logged else 0)
+
+
+def test_secrets_are_logged_for_the_context_that_was_chosen() -> None:
+    play = Play()
+    chosen, other = play.terminating(), play.terminating()
+    play.post(events.LogKeys(chosen.context, "/tmp/keys.txt"))
+    play.post(events.LogKeys(4711, "/tmp/keys.txt"))
+    play.others.clear()
+    for call in (chosen, other):
+        play.post(orders.Accepted(call.access_leg, "192.0.2.77", 50000))
+    assert [order.key_log for order in play.take(orders.ArmTls)] == ["/tmp/keys.txt", ""]
+    warnings = [c.fields["context"] for c in play.others if isinstance(c, events.Log) and c.level == "warning"]
+    assert warnings == [chosen.context]
 
 
 # --- time -----------------------------------------------------------------------------------------------------------

@@ -185,11 +185,25 @@ async def joined(port: int, core_server: socket.socket) -> tuple[TlsPeer, socket
     return ue, core
 
 
-def test_a_new_certificate_at_sighup_leaves_open_sessions_alone(tmp_path: Path) -> None:
+async def agw(*arguments: str) -> str:
+    """Run the command; what it prints."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "agw", *arguments), env=environment(), stdout=asyncio.subprocess.PIPE
+    )
+    text, _ = await process.communicate()
+    assert process.returncode == 0
+    return text.decode()
+
+
+@pytest.mark.parametrize("how", ["SIGHUP", "command"])
+def test_a_new_certificate_leaves_open_sessions_alone(tmp_path: Path, how: str) -> None:
+    keys = tmp_path / "keys.txt"
+
     async def main() -> None:
         controller = Controller()
         old, new = Identity.generate("old"), Identity.generate("new")
-        config = settings_file(tmp_path, f"tcp:127.0.0.1:{controller.port}", more=media_files(tmp_path, old))
+        admin = f'[admin]\nsocket = "{tmp_path}/agw.sock"\n'
+        config = settings_file(tmp_path, f"tcp:127.0.0.1:{controller.port}", more=media_files(tmp_path, old) + admin)
         async with running(config) as (process, facts):
             core_server = listener()
             port = core_server.getsockname()[1]
@@ -198,7 +212,10 @@ def test_a_new_certificate_at_sighup_leaves_open_sessions_alone(tmp_path: Path) 
             assert open_one.fingerprint == ("sha-256", old.fingerprint("sha-256"))
             ue, core = await joined(open_one.port, core_server)
             media_files(tmp_path, new)
-            os.kill(facts["workers"][0], signal.SIGHUP)
+            if how == "SIGHUP":
+                os.kill(facts["workers"][0], signal.SIGHUP)
+            else:
+                assert "agw_1: new sessions" in await agw("rotate", "-c", str(config))
             # A signal is handled in its own time: ask until new sessions announce the new certificate.
             async with asyncio.timeout(DEADLINE):
                 while True:
@@ -208,6 +225,13 @@ def test_a_new_certificate_at_sighup_leaves_open_sessions_alone(tmp_path: Path) 
                         break
             await asyncio.to_thread(core.sendall, b"still here")
             assert await asyncio.to_thread(ue.recv) == b"still here"
+            if how == "command":
+                context = f"agw_1/{reply.actions[0].context}"
+                said = await agw("keylog", "--context", context, "--file", str(keys), "-c", str(config))
+                assert "whoever reads them reads the media" in said
+                assert keys.read_text() == ""
+                begun = f"agw_1/{replies[0].actions[0].context}"
+                assert "anew" in await agw("keylog", "--context", begun, "--file", str(keys), "-c", str(config))
             for result, identity in ((waiting, old), (added, new)):
                 late, far = await joined(result.port, core_server)
                 assert late.tls.get_peer_certificate(as_cryptography=True) == identity.certificate
@@ -220,6 +244,9 @@ def test_a_new_certificate_at_sighup_leaves_open_sessions_alone(tmp_path: Path) 
         controller.close()
 
     on_loop(main)
+    if how == "command":
+        clients = {line.split()[1] for line in keys.read_text().splitlines()}
+        assert len(clients) == 1, "the secrets of one session, and of no other"
 
 
 def test_a_new_connection_is_ordered_and_made_on_the_same_ports(tmp_path: Path) -> None:

@@ -119,6 +119,10 @@ class AgwEngine:
             case events.Identities():
                 for number in self._identities.replace(event.default, event.realms):
                     self._out.append(orders.ForgetIdentity(0, number))
+            case events.LogKeys():
+                context = self.store.contexts.get(event.context)
+                if context is not None:
+                    context.key_log = event.file
             case _:
                 leg = self._reports.take(event, now)
                 if leg is not None:

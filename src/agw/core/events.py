@@ -52,7 +52,14 @@ class Identities(Struct, frozen=True):
     realms: Mapping[str, Known] = {}
 
 
-Event = Report | Start | ControlUp | ControlDown | FromController | BadFromController | Drain | Identities
+class LogKeys(Struct, frozen=True):
+    """Append the secrets of TLS sessions that begin in a context from now on to a file."""
+
+    context: int
+    file: str
+
+
+Event = Report | Start | ControlUp | ControlDown | FromController | BadFromController | Drain | Identities | LogKeys
 
 
 # --- commands -------------------------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ class MediaControl:
         self.ports = ports
         self.identities = identities
         self._realms = settings.realm
+        self._key_log_file = settings.tls.key_log or ""
         self._key_log = tuple(ipaddress.ip_network(text) for text in settings.tls.key_log_peers)
         self.emit = emit
         self.notify = notify
@@ -78,7 +79,7 @@ class MediaControl:
         leg.identity, leg.fingerprints = identity.number, identity.fingerprints
         self.identities.take(leg.identity)
         if request.tls and realm is not None and realm.certificate_per_session:
-            self.emit(orders.MakeIdentity(leg.id))
+            self.emit(orders.MakeIdentity(leg.id, request.realm))
         if leg.held:
             self.held.begin(leg.id, now)
         self.listen(leg, beside)
@@ -266,14 +267,15 @@ class MediaControl:
         leg.tls = Tls.HANDSHAKE
         fingerprints = leg.request.remote.fingerprints if leg.request.remote else ()
         self.record.trace(leg, "tls", what=f"start-{role}")
-        log_keys = bool(self._key_log) and any(_within(leg.peer[0], network) for network in self._key_log)
-        if log_keys:
+        named = bool(self._key_log) and any(_within(leg.peer[0], network) for network in self._key_log)
+        key_log = leg.context.key_log or (self._key_log_file if named else "")
+        if key_log:
             self.record.log(
                 "warning", "the secrets of this TLS session are being logged", leg, peer=address_text(leg.peer)
             )
         self.emit(
             orders.ArmTls(
-                leg.id, "client" if role == "client" else "server", fingerprints or None, leg.identity, log_keys
+                leg.id, "client" if role == "client" else "server", fingerprints or None, leg.identity, key_log
             )
         )
 

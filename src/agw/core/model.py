@@ -221,7 +221,7 @@ class Context:
     which is to be joined; ``rechosen`` when that has just become another one.
     """
 
-    __slots__ = ("failed", "id", "legs", "rechosen", "relay_since", "relayed", "relaying", "since")
+    __slots__ = ("failed", "id", "key_log", "legs", "rechosen", "relay_since", "relayed", "relaying", "since")
 
     def __init__(self, id: int, now: float = 0.0) -> None:
         self.id = id
@@ -232,6 +232,8 @@ class Context:
         """The access leg and the core leg that were joined."""
         self.relay_since = 0.0
         self.rechosen = False
+        self.key_log = ""
+        """The file that the TLS secrets of this context are appended to."""
         self.failed = ""
         """The kind of the failure that was reported; nothing new is started here."""
 

@@ -87,6 +87,7 @@ class MakeIdentity(Struct, frozen=True):
     """Make a certificate for this leg alone; answered by :class:`IdentityMade`."""
 
     leg: int
+    realm: str = ""
 
 
 class ForgetIdentity(Struct, frozen=True):
@@ -98,14 +99,14 @@ class ForgetIdentity(Struct, frozen=True):
 
 class ArmTls(Struct, frozen=True):
     """Start TLS on the connected leg. Without ``fingerprints`` the end of the handshake waits for
-    :class:`SetFingerprints`. ``identity`` is the certificate to show. ``log_keys``: write the secrets of this TLS
-    session to the key log."""
+    :class:`SetFingerprints`. ``identity`` is the certificate to show. ``key_log``: the file that the secrets of this
+    TLS session are appended to; "" for none."""
 
     leg: int
     role: Literal["client", "server"]
     fingerprints: Fingerprints | None
     identity: int = 0
-    log_keys: bool = False
+    key_log: str = ""
 
 
 class SetFingerprints(Struct, frozen=True):
@@ -309,12 +310,15 @@ class Inactive(Struct, frozen=True):
 
 class Released(Struct, frozen=True):
     """The leg is gone; application octets received from and sent to its peer. ``kept``: the leg that it was joined with
-    still has its connection."""
+    still has its connection. ``rewritten`` and ``refused``: MSRP messages of its peer that were passed on with other
+    paths, and that were not passed on."""
 
     leg: int
     received: int
     sent: int
     kept: bool = False
+    rewritten: int = 0
+    refused: int = 0
 
 
 class Counted(Struct, frozen=True):

@@ -17,7 +17,7 @@ type Row = dict[str, object]
 class LegFacts(Struct, frozen=True):
     """What the shell knows of a leg's present connection: TLS version, suite and the hash that its peer was verified
     with ("" where there is none), octets received and sent, SYNs that met silence, seconds since it last moved octets
-    (None before its relay)."""
+    (None before its relay), MSRP messages of its peer that were rewritten and refused."""
 
     version: str = ""
     cipher: str = ""
@@ -26,6 +26,8 @@ class LegFacts(Struct, frozen=True):
     sent: int = 0
     syn_held: int = 0
     idle: float | None = None
+    rewritten: int = 0
+    refused: int = 0
 
 
 type Facts = Callable[[int], LegFacts]
@@ -80,6 +82,8 @@ def _leg_row(leg: Leg, known: LegFacts, now: float) -> Row:
         "cipher": leg.cipher or known.cipher,
         "verified": leg.verified or known.hash,
         "path": leg.path or "",
+        "rewritten": known.rewritten,
+        "refused": known.refused,
         "received": max(leg.received, leg.before[0] + known.received),
         "sent": max(leg.sent, leg.before[1] + known.sent),
         "age": max(0.0, now - leg.since),

@@ -29,6 +29,10 @@ class AwareEnd(End):
         super().__init__(leg, sock, tls, pump)
         self.rewriter = MsrpRewriter(swap)
 
+    @property
+    def messages(self) -> tuple[int, int]:
+        return self.rewriter.messages, self.rewriter.refused
+
     # --- source ---
 
     def _pass_on(self, count: int) -> None:

@@ -182,7 +182,7 @@ class Executor:
     # --- TLS ---
 
     def _make_identity(self, order: orders.MakeIdentity) -> None:
-        made = self._identities.fresh()
+        made = self._identities.fresh(order.realm)
         self._report(orders.IdentityMade(order.leg, made.number, tuple(made.fingerprints.items())))
 
     def _forget_identity(self, order: orders.ForgetIdentity) -> None:
@@ -292,11 +292,12 @@ class Executor:
             elif mate is not None:
                 self._close_orderly(mate)
         received, sent = (end.received, end.sent) if end is not None else (0, 0)
+        messages = end.messages if end is not None else (0, 0)
         self.counters.octets += received
         self._close_orderly(leg)
         if end is not None:
             end.forget()
-        self._report(orders.Released(leg.id, received, sent, kept))
+        self._report(orders.Released(leg.id, received, sent, kept, *messages))
 
     def _count(self, order: orders.Count) -> None:
         leg = self._legs.get(order.leg)

@@ -12,7 +12,8 @@ from OpenSSL.crypto import X509
 from agw.core import orders
 from agw.core.orders import Fingerprints, Report
 from agw.settings import TlsSettings
-from agw.shell.identities import Identities, KeyLog
+from agw.shell.identities import Identities
+from agw.shell.keylog import check_key_log, write_secret
 from agw.shell.legs import Counters, LegState, Phase
 from agw.shell.watch import Watcher
 from imskit.logs import get_logger
@@ -51,7 +52,8 @@ class TlsGate:
         self._queued: deque[LegState] = deque()
         self.running = 0
         """Handshakes that run or wait for a fingerprint."""
-        self._key_log = KeyLog(settings.key_log) if settings.key_log is not None else None
+        if settings.key_log is not None:
+            check_key_log(settings.key_log)
         identities.prepare_with(self._prepare)
 
     def _prepare(self, context: SSL.Context) -> None:
@@ -59,20 +61,15 @@ class TlsGate:
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._check_in_handshake)
         # One call encrypts a whole buffer, instead of one record per call.
         context.clear_mode(_PARTIAL_WRITE)
-        if self._key_log is not None:
-            context.set_keylog_callback(self._log_keys)
 
     def _log_keys(self, tls: SSL.Connection, line: bytes) -> None:
         leg = tls.get_app_data()
-        if self._key_log is not None and isinstance(leg, LegState) and leg.log_keys:
-            self._key_log.write(line)
+        if isinstance(leg, LegState) and leg.key_log:
+            write_secret(leg.key_log, line)
 
     def stop(self) -> None:
         """No handshake of the queue begins any more."""
         self._queued.clear()
-        if self._key_log is not None:
-            self._key_log.close()
-            self._key_log = None
 
     @property
     def queued(self) -> int:
@@ -85,7 +82,7 @@ class TlsGate:
             return
         leg.role = order.role
         leg.fingerprints = order.fingerprints
-        leg.identity, leg.log_keys = order.identity, order.log_keys
+        leg.identity, leg.key_log = order.identity, order.key_log
         leg.phase = Phase.QUEUED
         self._watcher.limit(leg, self._settings.handshake_timeout)
         if self.running >= self._half_open:
@@ -94,7 +91,11 @@ class TlsGate:
             self._begin_handshake(leg)
 
     def _begin_handshake(self, leg: LegState) -> None:
-        context = self._identities.context(leg.identity)
+        identities = self._identities
+        if leg.key_log:
+            context = identities.logged_context(leg.identity, self._log_keys)
+        else:
+            context = identities.context(leg.identity)
         if context is None:
             raise RuntimeError("a leg outlived its certificate")
         self.running += 1

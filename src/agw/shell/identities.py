@@ -4,9 +4,9 @@ A certificate that is replaced stays usable for the terminations that announced 
 a number may be forgotten. Open TLS sessions hold what they need themselves.
 """
 
-import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Self
 
 from OpenSSL import SSL
@@ -31,6 +31,8 @@ class Identities:
         self._name = name
         self._hashes = (*_HASHES, "sha-1") if settings.tls.allow_sha1 else _HASHES
         self._contexts: dict[int, SSL.Context] = {}
+        self._known: dict[int, tuple[Identity, str]] = {}
+        self._logged: dict[int, SSL.Context] = {}
         self._next = 0
         self._prepare: Callable[[SSL.Context], None] = _as_it_is
         self._expiry: dict[str, float] = {}
@@ -42,6 +44,7 @@ class Identities:
         made = cls.__new__(cls)
         made._settings = Settings(tls=tls or TlsSettings())
         made._name, made._hashes = "media", _HASHES
+        made._known, made._logged = {}, {}
         made._contexts, made._next, made._prepare, made._expiry = {}, 0, _as_it_is, {}
         made.current = events.Identities(made._add(identity))
         return made
@@ -52,27 +55,38 @@ class Identities:
         for context in self._contexts.values():
             prepare(context)
 
-    def rotate(self) -> events.Identities | None:
-        """Read the files again (or make new certificates); None, and all as before, where that fails."""
+    def rotate(self) -> events.Identities:
+        """Read the files again (or make new certificates). Raises :class:`TlsConfigError`, and all is as before, where
+        that fails."""
         try:
             self.current = self._load()
         except TlsConfigError as error:
             log.error("certificates are not replaced", error=str(error))
-            return None
+            raise
         log.info("certificates replaced", realms=sorted(self.current.realms))
         return self.current
 
-    def fresh(self) -> Known:
-        """A certificate for one termination."""
-        return self._add(Identity.generate(self._name))
+    def fresh(self, realm: str = "") -> Known:
+        """A certificate for one termination of a realm."""
+        return self._add(Identity.generate(self._name), realm)
 
     def context(self, number: int) -> SSL.Context | None:
         """The TLS context of a certificate; None when it was forgotten."""
         return self._contexts.get(number)
 
+    def logged_context(self, number: int, secret: Callable[[SSL.Connection, bytes], None]) -> SSL.Context | None:
+        """The same for sessions whose secrets are given to ``secret``: others are not to be called for every line."""
+        known = self._known.get(number)
+        if known is not None and number not in self._logged:
+            context = self._logged[number] = self._context(*known)
+            context.set_keylog_callback(secret)
+        return self._logged.get(number)
+
     def forget(self, number: int) -> None:
         """Nobody will ask for it again."""
         self._contexts.pop(number, None)
+        self._known.pop(number, None)
+        self._logged.pop(number, None)
 
     def expiry(self) -> Mapping[str, float]:
         """When the certificates in use end, as Unix time: by realm, ``media`` for the default one."""
@@ -89,8 +103,10 @@ class Identities:
         for name, realm in self._settings.realm.items():
             if realm.certificate is not None and realm.key is not None:
                 found[name] = Identity.load(realm.certificate, realm.key)
-        contexts = {name: self._context(identity) for name, identity in found.items()}
-        known = {name: self._file(identity, contexts[name]) for name, identity in found.items()}
+            elif realm.tls:
+                found[name] = found["media"]
+        contexts = {name: self._context(identity, name) for name, identity in found.items()}
+        known = {name: self._file(identity, name, contexts[name]) for name, identity in found.items()}
         self._expiry = {name: identity.certificate.not_valid_after_utc.timestamp() for name, identity in found.items()}
         self._warn()
         return events.Identities(known.pop("media"), known)
@@ -103,36 +119,21 @@ class Identities:
                 # Peers that go by fingerprints do not mind (RFC 8122 6.1); others and people may.
                 log.warning("certificate expires soon", certificate=name, days=round((end - now) / _DAYS, 1))
 
-    def _add(self, identity: Identity) -> Known:
-        return self._file(identity, self._context(identity))
+    def _add(self, identity: Identity, realm: str = "") -> Known:
+        return self._file(identity, realm, self._context(identity, realm))
 
-    def _context(self, identity: Identity) -> SSL.Context:
-        context = media_context(identity, self._settings.tls)
+    def _context(self, identity: Identity, name: str) -> SSL.Context:
+        realm = self._settings.realm.get(name)
+        settings = self._settings.tls
+        context = media_context(identity, replace(settings, **realm.tls) if realm is not None else settings)
         self._prepare(context)
         return context
 
-    def _file(self, identity: Identity, context: SSL.Context) -> Known:
+    def _file(self, identity: Identity, name: str, context: SSL.Context) -> Known:
         number, self._next = self._next, self._next + 1
         self._contexts[number] = context
+        self._known[number] = identity, name
         return Known(number, {name: identity.fingerprint(name) for name in self._hashes})
-
-
-class KeyLog:
-    """The file of TLS secrets (SSLKEYLOGFILE format), readable by its owner only. Raises OSError."""
-
-    def __init__(self, path: str) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        log.warning("TLS secrets of some sessions are being logged: whoever reads them reads the media", file=path)
-
-    def write(self, line: bytes) -> None:
-        """One line, without its end; whole lines are appended, so that several workers may share the file."""
-        try:
-            os.write(self._descriptor, line + b"\n")
-        except OSError as error:
-            log.error("the key log cannot be written", error=error.strerror)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
 
 
 def _as_it_is(_context: SSL.Context) -> None:

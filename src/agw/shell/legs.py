@@ -76,7 +76,7 @@ class LegState:
         "fingerprints",
         "id",
         "identity",
-        "log_keys",
+        "key_log",
         "mismatch",
         "phase",
         "role",
@@ -96,7 +96,7 @@ class LegState:
         self.role = ""
         self.fingerprints: Fingerprints | None = None
         self.identity = 0
-        self.log_keys = False
+        self.key_log = ""
         self.mismatch: Exception | None = None
         self.verified: tuple[str, bytes] | None = None
         """The fingerprint that the leaf matched while the handshake ran."""

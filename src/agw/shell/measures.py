@@ -78,6 +78,12 @@ def _media(metrics: Metrics, settings: Settings, tally: Tally) -> None:
         lambda: {**{(realm, way): 0.0 for realm in realms for way in ("received", "sent")}, **tally.octets()},
     )
     metrics.counters_of(
+        "msrp_messages",
+        "MSRP messages from peers where their paths are rewritten: rewritten and passed on, or refused.",
+        ("realm", "outcome"),
+        lambda: {**{(realm, what): 0.0 for realm in realms for what in ("rewritten", "refused")}, **tally.messages()},
+    )
+    metrics.counters_of(
         "relays_ended",
         "Relays that are over: orderly, or failed (reset, time limit).",
         ("outcome",),

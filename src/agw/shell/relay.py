@@ -97,6 +97,11 @@ class End:
         self.truncated = False
         """The peer closed TCP without close_notify."""
 
+    @property
+    def messages(self) -> tuple[int, int]:
+        """MSRP messages of the peer that were passed on with other paths, and that were refused."""
+        return 0, 0
+
     # --- watching the socket ---
 
     def watch(self, on: bool) -> None:
@@ -256,8 +261,7 @@ class End:
         self.watch_write(False)
 
     def forget(self) -> None:
-        """Let go of the TLS connection and the other end, for good: ends that hold each other, or themselves, wait for
-        the garbage collector, which seldom comes, with all the memory of their TLS."""
+        """Let go, for good: ends that hold each other, or themselves, keep all their TLS until the collector comes."""
         del self.other
         self.tls = self.pending = None
 

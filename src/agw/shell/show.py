@@ -76,13 +76,17 @@ def in_words(context: _Row) -> _Row:
     return context
 
 
-def ask_all(socket: Path, query: Query) -> tuple[list[_Row], list[str]]:
-    """The answers of all workers, and why the others did not answer. Raises :class:`AdminError` when none did."""
+def ask_all(socket: Path, query: Query, only: str = "") -> tuple[list[_Row], list[str]]:
+    """The answers of all workers, or of the one that is called ``only``, and why the others did not answer. Raises
+    :class:`AdminError` when none did."""
     answers: list[_Row] = []
     problems: list[str] = []
     paths = [socket] if socket.is_socket() else all_numbered(socket)
     for path in paths:
         try:
+            if only and ask(path, Query("worker"), program="agw")["gateway"] != only:
+                problems.append(f"{path} is not {only}")
+                continue
             answers.append(ask(path, query, program="agw"))
         except AdminError as error:
             problems.append(str(error))
@@ -162,6 +166,7 @@ def _context(answers: Sequence[_Row]) -> None:
                     ("suite", leg["cipher"]),
                     ("setup", leg["setup"]),
                     ("path", leg["path"]),
+                    ("messages", f"{leg['rewritten']} rewritten, {leg['refused']} refused" if leg["path"] else ""),
                     ("source filter", leg["source_filter"]),
                     ("SYNs held", leg["syn_held"] or ""),
                     ("received", octets(leg["received"])),

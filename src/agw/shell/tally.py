@@ -31,6 +31,8 @@ class Tally:
         """Relays that are over, by outcome."""
         self.syn_held: Counter[str] = Counter()
         """SYNs that were left unanswered, by realm."""
+        self.msrp: Counter[tuple[str, ...]] = Counter()
+        """MSRP messages of released terminations, by realm and outcome (rewritten, refused)."""
         self.bytes: Counter[tuple[str, ...]] = Counter()
         """Application octets of released terminations, by realm and direction."""
         self.transactions: Counter[tuple[str, ...]] = Counter()
@@ -78,6 +80,8 @@ class Tally:
                 realm = self._realm(report.leg)
                 self.bytes[realm, "received"] += report.received
                 self.bytes[realm, "sent"] += report.sent
+                self.msrp[realm, "rewritten"] += report.rewritten
+                self.msrp[realm, "refused"] += report.refused
                 self._realms.pop(report.leg, None)
                 self._unverified.discard(report.leg)
                 self._held.pop(report.leg, None)
@@ -113,11 +117,29 @@ class Tally:
                 total[realm, "sent"] += end.sent
         return total
 
+    def messages(self) -> Counter[tuple[str, ...]]:
+        """MSRP messages by realm and outcome, those of living terminations included."""
+        total = self.msrp.copy()
+        for leg, realm in self._realms.items():
+            end = self._executor.end_of(leg)
+            if end is not None:
+                rewritten, refused = end.messages
+                total[realm, "rewritten"] += rewritten
+                total[realm, "refused"] += refused
+        return total
+
     def facts(self, leg: int) -> LegFacts:
         """What the sockets of a leg tell beside the engine."""
         end = self._executor.end_of(leg)
         received, sent = (end.received, end.sent) if end is not None else (0, 0)
-        return LegFacts(received=received, sent=sent, syn_held=self._held.get(leg, 0))
+        rewritten, refused = end.messages if end is not None else (0, 0)
+        return LegFacts(
+            rewritten=rewritten,
+            refused=refused,
+            received=received,
+            sent=sent,
+            syn_held=self._held.get(leg, 0),
+        )
 
     def _realm(self, leg: int) -> str:
         return self._realms.get(leg, "none")

@@ -1,6 +1,7 @@
 """One worker process: one media gateway with its own engine, sockets, certificate and control link."""
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -12,7 +13,9 @@ from agw.settings import Settings
 from agw.shell.control import ControlLink
 from agw.shell.executor import Executor
 from agw.shell.identities import Identities
+from agw.shell.keylog import check_key_log
 from agw.shell.measures import measures
+from agw.shell.operate import orders_of
 from agw.shell.show import handlers
 from agw.shell.tally import Tally
 from imskit.admin import AdminServer, numbered
@@ -22,6 +25,7 @@ from imskit.memory import Trimmer
 from imskit.metrics import MetricsServer
 from imskit.shutdown import Shutdown
 from imskit.sockets import parse_endpoint
+from imskit.tls import TlsConfigError
 from imskit.trace import Tracer
 
 _EXIT_GRACE = 2.0  # seconds beyond the drain time until a worker ends regardless
@@ -65,7 +69,8 @@ class Worker:
         expiry = self.identities.expiry
         now = self.driver.clock.now
         self.metrics = measures(settings, self.engine, self.executor, self.tally, now, expiry)
-        self.admin = AdminServer(handlers(settings, self.engine, self.executor, self.tally, now, expiry))
+        looks = handlers(settings, self.engine, self.executor, self.tally, now, expiry)
+        self.admin = AdminServer({**looks, **orders_of(self.engine, self.rotate, self.log_keys, expiry)})
         self._trimmer = Trimmer(lambda: len(self.engine.store.contexts), loop=loop)
         self.driver.post(self.identities.current)
 
@@ -77,9 +82,17 @@ class Worker:
     def hangup(self) -> None:
         """SIGHUP: begin the trace file anew, read the certificates again; open sessions go on as they are."""
         self.tracer.reopen()
-        replaced = self.identities.rotate()
-        if replaced is not None:
-            self.driver.post(replaced)
+        with contextlib.suppress(TlsConfigError):  # it is logged, and the old ones stay
+            self.rotate()
+
+    def rotate(self) -> None:
+        """New sessions get what the files hold now. Raises :class:`TlsConfigError`, and then all is as before."""
+        self.driver.post(self.identities.rotate())
+
+    def log_keys(self, context: int, file: str) -> None:
+        """Append the secrets of TLS sessions that begin in a context to a file. Raises OSError for its file."""
+        check_key_log(file)
+        self.driver.post(events.LogKeys(context, file))
 
     def drain(self) -> None:
         """Leave service in order; :attr:`gone` tells when that is done."""

@@ -170,6 +170,10 @@ def test_an_unknown_session_gets_481_between_two_chunks_of_the_other_direction()
             assert isinstance(head.head, ResponseHead)
             assert (head.head.status, head.head.to_path) == (481, UE_PATH)
             assert end == EndRead("$")
+            for leg in (1, 2):
+                r(orders.Release(leg))
+            counted = {leg: r.seen(orders.Released, leg)[0] for leg in (1, 2)}
+            assert {leg: (one.rewritten, one.refused) for leg, one in counted.items()} == {1: (1, 1), 2: (1, 0)}
 
     on_loop(main)
 

@@ -19,7 +19,7 @@ from tests.unit.agw.agw_support import AGW, UE, TlsPeer, Version, accept, connec
 from agw.core import orders
 from agw.settings import RealmSettings, Settings, TlsSettings
 from agw.shell.identities import Identities
-from imskit.tls import Identity, PrivateKey
+from imskit.tls import Identity, PrivateKey, TlsConfigError
 
 NOW = datetime.datetime.now(datetime.UTC)
 KEYS: dict[str, Callable[[], PrivateKey]] = {
@@ -60,7 +60,7 @@ async def handshake(
     version: Version = "1.3",
     tls: TlsSettings | None = None,
     identities: Identities | None = None,
-    log_keys: bool = False,
+    key_log: str = "",
 ) -> tuple[orders.Report, TlsPeer]:
     """One handshake of leg 1; the report that ends it, and the peer."""
     async with rig(tls, identities=identities) as r:
@@ -73,7 +73,7 @@ async def handshake(
             sock = await accept(server)
             server.close()
             await r.wait(orders.Connected, 1)
-        r(orders.ArmTls(1, role, announced, 0, log_keys))
+        r(orders.ArmTls(1, role, announced, 0, key_log))
         end = TlsPeer(sock, "client" if role == "server" else "server", version, peer)
         task = asyncio.ensure_future(asyncio.to_thread(end.handshake))
         report = await r.wait((orders.TlsOpen, orders.VerifyFailed), 1)
@@ -143,10 +143,17 @@ def test_versions_are_settings(tls: TlsSettings, version: str) -> None:
 
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 @pytest.mark.parametrize("ordered", [True, False])
-def test_secrets_go_to_the_key_log_only_where_ordered(tmp_path: Path, ordered: bool, version: Version) -> None:
+@pytest.mark.parametrize("set_before", [True, False])
+def test_secrets_go_to_the_key_log_only_where_ordered(
+    tmp_path: Path, set_before: bool, ordered: bool, version: Version
+) -> None:
     path = tmp_path / "keys.txt"
-    tls = TlsSettings(key_log=str(path), key_log_peers=("127.0.0.1/32",))
-    on_loop(lambda: handshake(UE, fingerprints(UE), tls=tls, version=version, log_keys=ordered))
+    tls = TlsSettings(key_log=str(path), key_log_peers=("127.0.0.1/32",)) if set_before else TlsSettings()
+    log = str(path) if ordered else ""
+    on_loop(lambda: handshake(UE, fingerprints(UE), tls=tls, version=version, key_log=log))
+    if not set_before and not ordered:
+        assert not path.exists()
+        return
     labels = [line.split(" ")[0] for line in path.read_text().splitlines()]
     if not ordered:
         assert labels == []
@@ -196,7 +203,6 @@ def test_realms_have_their_own_and_rotation_keeps_the_old_one_usable(tmp_path: P
     assert old.realms["core"].fingerprints["sha-512"] == core.fingerprint("sha-512")
     second.save(Path(files["certificate"]), Path(files["key"]))
     new = identities.rotate()
-    assert new is not None
     assert new.default.fingerprints["sha-256"] == second.fingerprint("sha-256")
     numbers = [old.default.number, new.default.number, new.realms["core"].number]
     assert shown(identities, numbers) == [identity.fingerprint("sha-256") for identity in (first, second, core)]
@@ -206,13 +212,48 @@ def test_realms_have_their_own_and_rotation_keeps_the_old_one_usable(tmp_path: P
     assert set(identities.expiry()) == {"media", "core"}
 
 
+def test_realms_have_their_own_versions_and_suites_with_the_same_certificate(tmp_path: Path) -> None:
+    realms = {
+        "access": RealmSettings(ports="0", min_version="1.3", ciphersuites="TLS_AES_256_GCM_SHA384"),
+        "core": RealmSettings(ports="0"),
+    }
+    identities = Identities(Settings(realm=realms, tls=TlsSettings(**saved(tmp_path, "ours", AGW))), "agw-1")
+    known = identities.current
+    assert known.realms["access"].fingerprints == known.default.fingerprints
+    assert set(known.realms) == {"access"}
+
+    async def main() -> None:
+        async with rig(identities=identities) as r:
+            numbers = (known.default.number, known.realms["access"].number, identities.fresh("access").number)
+            tries: list[tuple[int, Version]] = [(number, version) for number in numbers for version in ("1.2", "1.3")]
+            for leg, (number, version) in enumerate(tries, start=1):
+                good = number == numbers[0] or version == "1.3"
+                sock = await asyncio.to_thread(connect, r.listen(leg))
+                await r.wait(orders.Accepted, leg)
+                r(orders.ArmTls(leg, "server", fingerprints(UE), number))
+                task = asyncio.ensure_future(asyncio.to_thread(TlsPeer(sock, version=version).handshake))
+                report = await r.wait((orders.TlsOpen, orders.TlsFailed), leg)
+                await asyncio.gather(task, return_exceptions=True)
+                assert isinstance(report, orders.TlsOpen) is good
+                if number != numbers[0] and isinstance(report, orders.TlsOpen):
+                    assert report.cipher == "TLS_AES_256_GCM_SHA384"
+                sock.close()
+
+    on_loop(main)
+
+
+def test_realms_that_contradict_the_common_versions_are_refused() -> None:
+    with pytest.raises(ValueError, match="realm 'access': 'min_version' is above"):
+        Settings(realm={"access": RealmSettings(ports="0", min_version="1.3")}, tls=TlsSettings(max_version="1.2"))
+
+
 def test_files_that_cannot_be_used_change_nothing(tmp_path: Path) -> None:
     files = saved(tmp_path, "default", UE)
     identities = Identities(Settings(tls=TlsSettings(**files)), "agw-1")
     before = identities.current
     Path(files["key"]).write_text("not a key")
-    with capture_logs() as logs:
-        assert identities.rotate() is None
+    with capture_logs() as logs, pytest.raises(TlsConfigError):
+        identities.rotate()
     assert identities.current is before
     assert [line["log_level"] for line in logs] == ["error"]
     assert identities.held == 1

@@ -1,0 +1,31 @@
+"""Files of TLS secrets (SSLKEYLOGFILE format), for debugging: with them a capture of a session can be read.
+
+A line is appended in one piece, so that several workers may share a file; it is opened for each line, of which there
+are a handful for each session, so that nothing is left open and files may be moved away.
+"""
+
+import os
+
+from imskit.logs import get_logger
+
+log = get_logger("agw.keylog")
+
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def check_key_log(path: str) -> None:
+    """Make the file, readable by its owner only, and warn. Raises OSError where that is not possible."""
+    os.close(os.open(path, _FLAGS, 0o600))
+    log.warning("TLS secrets of some sessions are being logged: whoever reads them reads the media", file=path)
+
+
+def write_secret(path: str, line: bytes) -> None:
+    """One line, without its end; a file that cannot be written is logged."""
+    try:
+        descriptor = os.open(path, _FLAGS, 0o600)
+        try:
+            os.write(descriptor, line + b"\n")
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        log.error("the key log cannot be written", file=path, error=error.strerror)
