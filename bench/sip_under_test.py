@@ -3,8 +3,9 @@
     python bench/sip_under_test.py SIP_PORT CALLEE_PORT
 
 Takes SIP over UDP on 127.0.0.1:SIP_PORT from callers that are not registered, secures every MSRP line (policy
-"always"), sends on to 127.0.0.1:CALLEE_PORT, prints one line of JSON {"pids": [...]} when calls can be made, and runs
-until its standard input is closed. ``IMSALG_BENCH_CPU`` names another CPU than 1; ``none`` pins nothing.
+"always"), refuses nothing for overload, sends on to 127.0.0.1:CALLEE_PORT, prints one line of JSON {"pids": [...]} when
+calls can be made, and runs until its standard input is closed. ``IMSALG_BENCH_CPU`` names another CPU than 1; ``none``
+pins nothing.
 """
 
 import contextlib
@@ -43,6 +44,8 @@ msrp = "always"
 listen = "tcp:127.0.0.1:0"
 [overload]
 source_rate = 0
+lag = 0
+queue = 0
 [log]
 level = "warning"
 """

@@ -14,8 +14,9 @@ class OverloadSettings:
     how many at once; 0 is without limit. New work is refused beyond that, what belongs to work that has begun beyond
     twice the burst. ``sources`` bounds the table of addresses. ``answer`` is what a refused request gets: ``503`` with
     Retry-After, or ``silence``. New work from both sides is refused while the event loop is late by ``lag`` seconds
-    twice in a row (0: never) or while more than ``queue`` octets wait at a UDP socket as the kernel counts them, about
-    twice the length of the datagrams (0: never). Emergency calls and registrations are never refused for overload.
+    every time for a second (0: never) or while more than ``queue`` octets wait at a UDP socket as the kernel counts
+    them, about twice the length of the datagrams (0: never). Emergency calls and registrations are never refused for
+    overload.
     """
 
     source_rate: float = 500.0

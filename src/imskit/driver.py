@@ -23,6 +23,10 @@ _AFTER_BUG = 0.1
 # Seconds that a timer may be late. Under load some timer runs out in every millisecond: they are taken together, and
 # while one is armed that runs out within this time the machine is not asked for another.
 _LATE = 0.01
+# Seconds of lateness that mean that the loop stood still. libuv runs timers after the callbacks of the sockets that it
+# found ready, so that a long callback lets a timer run out whose answer arrived meanwhile and is still in its socket:
+# the poller has one more round first. No more than one: under a flood it always finds something.
+_STALL = 0.05
 
 
 class Driver[E, C]:
@@ -55,6 +59,7 @@ class Driver[E, C]:
         self._timer: Cancellable | None = None
         self._armed_for = 0.0
         self._not_before = 0.0
+        self._polled = False
 
     @property
     def clock(self) -> Clock:
@@ -103,6 +108,12 @@ class Driver[E, C]:
         if self._closed or self._running:
             return
         now = self._clock.now()
+        if now > self._armed_for + _STALL and not self._polled:
+            # Not call_soon, which uvloop runs before it polls.
+            self._polled = True
+            self._timer = self._clock.call_at(now, self._fire)
+            return
+        self._polled = False
         self._running = True
         try:
             due = self._machine.next_timer()

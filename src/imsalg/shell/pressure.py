@@ -16,15 +16,19 @@ PROBE = 0.02
 """Seconds between two looks."""
 CALM = 5.0
 """Seconds without refusing after which an overload is over, for the log and the metrics."""
-_LATE_TWICE = 2
+LATE_FOR = 1.0
+"""Seconds that the loop has to be late every time before that is an overload."""
+_LATE_LOOKS = 3
 
 
 class Pressure:
     """Turns ``admission.shedding`` on while the node is behind, and off again.
 
     ``waiting()`` gives for each UDP socket the octets that wait in the kernel and the size of its buffer. ``crowded()``
-    says that a table of the engine is nearly full. One long step of the loop is no overload: it has to be late twice in
-    a row. Refusing ends when a quarter of the queue that began it is left, so that it does not flutter.
+    says that a table of the engine is nearly full. One long step of the loop, or two, is no overload, nor is a
+    machine that is busy with something else for a moment: the loop has to be late every time for :data:`LATE_FOR`
+    seconds. Refusing ends when a quarter of the lateness or of the queue that began it is left, so that it does not
+    flutter.
     """
 
     def __init__(
@@ -40,6 +44,8 @@ class Pressure:
         self._crowded = crowded
         self._loop = asyncio.get_running_loop()
         self._late = 0
+        self._late_since = 0.0
+        self._lagging = False
         self._last_shed: float | None = None
         self._refused_before = 0
         self._due = self._loop.time() + PROBE
@@ -58,11 +64,9 @@ class Pressure:
     def look(self, lateness: float, now: float) -> None:
         """One look: the timer came ``lateness`` seconds after its time."""
         settings, admission = self._settings, self._admission
-        self._late = self._late + 1 if settings.lag and lateness > settings.lag else 0
+        self._lagging = self._is_lagging(lateness, now)
         share = 4 if admission.shedding else 1
-        admission.shedding = (
-            self._late >= _LATE_TWICE or (bool(settings.queue) and self._queued(share)) or self._crowded()
-        )
+        admission.shedding = self._lagging or (bool(settings.queue) and self._queued(share)) or self._crowded()
         if admission.shedding:
             self._last_shed = now
             if not admission.overloaded:
@@ -72,6 +76,16 @@ class Pressure:
         elif admission.overloaded and self._last_shed is not None and now - self._last_shed > CALM:
             admission.overloaded = False
             log.warning("overload is over", refused=admission.counts.overload - self._refused_before)
+
+    def _is_lagging(self, lateness: float, now: float) -> bool:
+        lag = self._settings.lag
+        if not lag or lateness <= (lag / 4 if self._lagging else lag):
+            self._late = 0
+            return False
+        if not self._late:
+            self._late_since = now - lateness
+        self._late += 1
+        return self._lagging or (self._late >= _LATE_LOOKS and now - self._late_since >= LATE_FOR)
 
     def _queued(self, share: int) -> bool:
         most = self._settings.queue

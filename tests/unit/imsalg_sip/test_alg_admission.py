@@ -161,7 +161,7 @@ class Watch:
 
     def look(self, lateness: float = 0.0, octets: int = 0) -> bool:
         self.octets = octets
-        self.now += 0.02
+        self.now += 0.02 + lateness
         self.pressure.look(lateness, self.now)
         return self.admission.shedding
 
@@ -169,9 +169,15 @@ class Watch:
 async def watch() -> None:
     one = Watch()
     assert not one.look()
-    assert not one.look(0.5), "one long step is no overload"
-    assert one.look(0.5)
+    assert not one.look(5.0), "one long step is no overload"
+    assert not one.look(5.0), "nor are two"
     assert not one.look(0.0)
+    assert not any(one.look(0.31) for _ in range(3)), "three late looks in less than a second"
+    assert one.look(0.31)
+    assert one.look(0.08), "down to a quarter"
+    assert not one.look(0.07)
+    assert not any(one.look(0.31) for _ in range(3)), "it begins anew"
+    one.look()
     assert not one.look(octets=1_048_576)
     assert one.look(octets=1_048_577)
     assert one.look(octets=262_145), "down to a quarter"

@@ -1,6 +1,8 @@
 """Driver: order, re-entrancy, one timer, and bugs that do not spread."""
 
 import asyncio
+import socket
+import time
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -197,6 +199,91 @@ def test_on_the_real_loop_a_timer_fires_at_or_after_its_time() -> None:
             await fired.wait()
         assert driver.clock.now() >= start + 0.03
         driver.close()
+        return 7
+
+    assert run(main()) == 7
+
+
+class StalledClock(ManualClock):
+    """A clock that can be late: time passes without anything being run."""
+
+    def stall(self, seconds: float) -> None:
+        self._now += seconds
+
+
+def late_rig() -> tuple[Rig, StalledClock]:
+    rig = Rig()
+    clock = StalledClock(now=100.0)
+    rig.clock = clock
+    rig.driver = Driver(rig.machine, rig._execute, clock=clock)
+    return rig, clock
+
+
+def test_after_a_stall_the_sockets_come_before_the_timers() -> None:
+    rig, clock = late_rig()
+    rig.driver.post("timer 1")
+    clock.stall(1.1)
+    clock.advance_to(101.1 - 1e-9)  # the callback comes a tenth late, and waits for the poller
+    assert rig.done == ["timer 1/1", "timer 1/2"]
+    assert clock.scheduled == [pytest.approx(101.1)]
+    rig.machine.timers.clear()  # what was read stops the timer
+    rig.driver.post("answer")
+    clock.advance(1)
+    assert rig.done[2:] == ["answer/1", "answer/2"]
+
+
+def test_a_late_timer_is_put_off_once_however_late_it_becomes() -> None:
+    rig, clock = late_rig()
+    for lateness in (0.1, 3.0):
+        rig.done.clear()
+        rig.driver.post("timer 1")
+        due = rig.machine.timers[0]
+        clock.stall(1.0 + lateness)
+        clock.advance_to(clock.now() - 1e-9)
+        assert not [line for line in rig.done if line.startswith("expired")]
+        clock.stall(5.0)
+        rig.driver.post("a flood")
+        clock.advance_to(clock.now() - 1e-9)
+        assert rig.done[-1] == f"expired {due:g}"
+        clock.advance(0.1)
+    rig.driver.post("timer 1")
+    clock.stall(1.04)
+    clock.advance(0.0)
+    assert rig.done[-1].startswith("expired"), "a little late is not put off"
+
+
+def test_on_the_real_loop_an_answer_that_came_during_a_stall_stops_the_timer() -> None:
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        answered = asyncio.Event()
+        machine = Script()
+        done: list[str] = []
+        driver: Driver[str, str] = Driver(machine, done.append)
+        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2)]
+
+        def stall() -> None:
+            pairs[0][0].recv(9)
+            pairs[1][1].send(b"200")
+            time.sleep(0.15)  # what is tested: the loop stands still while the timer runs out
+
+        def answer() -> None:
+            pairs[1][0].recv(9)
+            machine.timers.clear()
+            driver.post("answer")
+            answered.set()
+
+        loop.add_reader(pairs[0][0], stall)
+        loop.add_reader(pairs[1][0], answer)
+        driver.post("timer 0.05")
+        pairs[0][1].send(b"x")
+        async with asyncio.timeout(5):
+            await answered.wait()
+        assert not [line for line in done if line.startswith("expired")]
+        driver.close()
+        for pair in pairs:
+            for one in pair:
+                loop.remove_reader(one)
+                one.close()
         return 7
 
     assert run(main()) == 7
