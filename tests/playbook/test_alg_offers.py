@@ -603,9 +603,6 @@ def test_an_encoded_offer_is_415() -> None:
     assert book.engine.gauges["calls"] == 0
 
 
-@pytest.mark.xfail(
-    reason="an ACK with the answer waits for the gateway, and the requests behind it do not wait with it", strict=True
-)
 def test_a_bye_does_not_overtake_an_ack_that_waits() -> None:
     book = Book()
     gateway = Gateway(book)
@@ -615,3 +612,46 @@ def test_a_bye_does_not_overtake_an_ack_that_waits() -> None:
     sent = kinds(book)
     settle(gateway)
     assert (sent + kinds(book))[:2] == ["core ACK", "core BYE"]
+
+
+def test_what_waits_behind_an_ack_goes_on_when_the_media_fail() -> None:
+    book = Book()
+    gateway = Gateway(book)
+    _, ok = delayed(book, gateway)
+    book.receive(UE, from_caller("ACK", 1, ok), SECURE_ANSWER)
+    book.receive(UE, from_caller("INFO", 2, ok))
+    book.receive(UE, from_caller("BYE", 3, ok))
+    assert kinds(book) == []
+    gateway.take()
+    while gateway.requests:
+        gateway.answer(510)
+    sent = [(flow.realm, message.start_line) for message, flow in book.out()]
+    assert [line.split()[0] for realm, line in sent if realm == "core"] == ["ACK", "BYE", "BYE"], "ours, and the UE's"
+    assert [line.split()[1] for realm, line in sent if line.startswith("SIP")] == ["481"], "the INFO came too late"
+    assert not book.engine.context.behind
+
+
+def test_what_waits_behind_an_ack_is_bounded_and_may_be_cancelled() -> None:
+    book = Book()
+    gateway = Gateway(book)
+    _, ok = delayed(book, gateway)
+    book.receive(UE, from_caller("ACK", 1, ok), SECURE_ANSWER)
+    book.receive(UE, from_caller("INVITE", 2, ok, branch="again"))
+    assert kinds(book) == ["access 100"]
+    book.receive(UE, from_caller("CANCEL", 2, ok, branch="again"))
+    assert kinds(book) == ["access 200", "access 487"]
+    for number in range(3, 11):
+        book.receive(UE, from_caller("INFO", number, ok))
+    assert kinds(book) == ["access 500"]
+    settle(gateway)
+    assert [message.start_line.split()[0] for message, _ in book.out()] == ["ACK"] + ["INFO"] * 7
+    assert not book.engine.context.behind
+
+
+def test_others_do_not_wait_behind_an_ack() -> None:
+    book = Book()
+    gateway = Gateway(book)
+    invite, ok = delayed(book, gateway)
+    book.receive(UE, from_caller("ACK", 1, ok), SECURE_ANSWER)
+    book.receive(SCSCF, from_called("INFO", 1, invite))
+    assert kinds(book) == ["access INFO"]

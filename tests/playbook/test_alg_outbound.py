@@ -2,6 +2,7 @@
 
 import pytest
 from tests.playbook.alg_harness import AUDIO, SCSCF, UE, Book, answer, request, wire
+from tests.playbook.test_alg_proxy import BOB, from_called
 
 from imsalg.core.events import FlowClosed
 from imswire.sip.flow import Flow
@@ -78,6 +79,21 @@ def test_the_same_instance_over_a_new_connection_replaces_its_binding() -> None:
         AUDIO,
     )
     assert [flow for message, flow in book.out() if message.start_line.startswith("INVITE")] == [TCP_AGAIN]
+
+
+def test_a_call_follows_the_instance_to_its_new_connection() -> None:
+    book = Book()
+    register(book, TCP)
+    book.out()
+    book.receive(TCP, request(), AUDIO)
+    invite = book.request("INVITE")
+    book.feed(wire(answer(invite, 200, BOB, body=AUDIO), SCSCF))
+    book.out()
+    book.feed(FlowClosed(TCP, "reset"))
+    register(book, TCP_AGAIN, branch="r2")  # with another Contact
+    book.out()
+    book.receive(SCSCF, from_called("INFO", 2, invite))
+    assert [(message.start_line.split()[0], flow) for message, flow in book.out()] == [("INFO", TCP_AGAIN)]
 
 
 def test_a_flow_that_is_gone_is_430_to_who_wants_it() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from tests.playbook.test_alg_random import Run, steps
 from imsalg.core.bindings import Binding
 from imsalg.core.events import FlowClosed, Restore
 from imsalg.core.journal import Journal
-from imsalg.core.media_events import GatewayDown
+from imsalg.core.media_events import GatewayDown, Side
 from imsalg.core.records import BINDING, CALL, NODE, BindingRecord, Keep, LineRecord
 from imsalg.core.reservations import Line
 from imsalg.core.sip_call import Call, Stage
@@ -188,6 +189,78 @@ def test_a_ue_over_tcp_is_reached_again_when_it_registers_over_a_new_connection(
     new.book.receive(SCSCF, terminating(path).replace("branch=z9hG4bKa1", "branch=z9hG4bKa3"), lab.AUDIO)
     sent = [(m, f) for m, f in new.book.out() if isinstance(m, Request)]
     assert [(m.method, f) for m, f in sent] == [("INVITE", flow)]
+
+
+def over_tcp(port: int, number: int, host: str = "10.0.0.7") -> Flow:
+    return Flow("tcp", "access", lab.ACCESS, (host, port), number)
+
+
+def called_over_tcp(book: Book, flow: Flow) -> Request:
+    """A call of alice over ``flow``, established; returns the INVITE at the core."""
+    book.receive(flow, request(), lab.AUDIO)
+    invite = book.request("INVITE")
+    book.feed(wire(answer(invite, 200, BOB, body=lab.AUDIO), SCSCF))
+    book.receive(flow, from_caller("ACK", 1, book.response(200)))
+    assert book.request("ACK")
+    return invite
+
+
+def onward(book: Book) -> list[tuple[str, Flow]]:
+    return [(message.method, flow) for message, flow in book.out() if isinstance(message, Request)]
+
+
+def test_a_call_over_tcp_reaches_the_ue_again_when_it_has_registered() -> None:
+    book = Book()
+    old = Kept(book)
+    before = over_tcp(5070, 5)
+    register(book, "alice", before)
+    invite = called_over_tcp(book, before)
+    old.sync()
+    new = old.revive()
+    # Somebody else is on a connection with the number of the old one, or has the same host: not alice.
+    register(new.book, "mallory", over_tcp(5070, 5, "10.0.0.66"))
+    register(new.book, "bob", over_tcp(5071, 6))
+    new.book.receive(SCSCF, from_called("INFO", 2, invite))
+    assert onward(new.book) == [("INFO", before)], "which the transport answers: it is gone"
+    after = over_tcp(5070, 9)
+    register(new.book, "alice", after)
+    new.book.receive(SCSCF, from_called("INFO", 3, invite))
+    assert onward(new.book) == [("INFO", after)]
+    new.sync()
+    again = new.revive()
+    again.book.receive(SCSCF, from_called("INFO", 4, invite))
+    assert onward(again.book) == [("INFO", after)], "it is kept"
+
+
+def test_a_call_stays_on_its_connection_while_somebody_is_registered_over_it() -> None:
+    book = Book()
+    first, second = over_tcp(5070, 5), over_tcp(5070, 6)
+    register(book, "alice", first)
+    register(book, "alice2", first)
+    invite = called_over_tcp(book, first)
+    book.advance(1.0)
+    register(book, "alice", second)
+    book.receive(SCSCF, from_called("INFO", 2, invite))
+    assert onward(book) == [("INFO", first)]
+    book.feed(FlowClosed(first, "reset"))
+    book.advance(1.0)
+    register(book, "alice", second)
+    book.receive(SCSCF, from_called("BYE", 3, invite))
+    assert ("BYE", second) in onward(book)
+
+
+@pytest.mark.parametrize("changes", [{"transport": "tls"}, {"realm": "visited"}])
+def test_a_call_keeps_its_realm_and_stays_over_tls(changes: dict[str, str]) -> None:
+    book = Book()
+    flow = over_tcp(5070, 5)
+    register(book, "alice", flow)
+    called_over_tcp(book, flow)
+    (call,) = book.engine.context.calls.values()
+    known = call.flows[Side.ACCESS] = msgspec.structs.replace(flow, **changes)
+    book.feed(FlowClosed(flow, "reset"))
+    book.advance(1.0)
+    register(book, "alice", over_tcp(5070, 6))
+    assert call.flows[Side.ACCESS] == known
 
 
 def test_a_secured_call_goes_on_and_a_reinvite_changes_its_contexts() -> None:

@@ -28,7 +28,7 @@ from imsalg.core.media_events import (
     Trace,
 )
 from imsalg.core.routing import Listener, Network
-from imsalg.core.sip_call import Answer, Call, Forward, Stage, other
+from imsalg.core.sip_call import Answer, Behind, Call, Forward, Stage, other
 from imsalg.core.sip_trace import trace_fields
 from imsalg.core.tokens import TokenMint
 from imsalg.media_settings import MediaSettings
@@ -99,7 +99,7 @@ class Stats:
         self.outcomes = dict.fromkeys(OUTCOMES, 0)
 
 
-type Internal = Output | Proceed | Refuse | EndCall
+type Internal = Output | Proceed | Refuse | EndCall | Behind
 
 
 class Context:
@@ -142,6 +142,7 @@ class Context:
         self.by_client: dict[ClientKey, Forward] = {}
         self.by_server: dict[ServerKey, Forward] = {}
         self.holds: dict[int, Forward] = {}
+        self.behind: dict[ServerKey, Behind] = {}  # requests that wait behind a held ACK
         self._last_hold = 0
         # Equal durations each, so insertion order is order of time.
         self.linger: OrderedDict[Forward, float] = OrderedDict()
@@ -313,6 +314,10 @@ class Context:
             self.hops.tries.discard(forward)
         if forward.server is not None:
             self.by_server.pop(forward.server, None)
+        elif forward.behind:
+            # Their turn comes when the ACK is on its way; one that was cancelled is not there any more.
+            self.pending.extend(found for key in forward.behind if (found := self.behind.pop(key, None)) is not None)
+            forward.behind = []
         if forward.client is not None:
             self.by_client.pop(forward.client, None)
         if forward.hold:
@@ -349,6 +354,13 @@ class Context:
         """Something of the call changed that has to outlive the process."""
         if self.changed is not None:
             self.changed.add(call.key)
+
+    def rebind(self, former: Binding, binding: Binding) -> None:
+        """``binding`` replaces ``former``, of the same UE: so it does for its calls."""
+        for key, call in self.by_binding.pop(former.key, {}).items():
+            call.binding = binding.key
+            self.by_binding.setdefault(binding.key, {})[key] = call
+            self.mark(call)
 
     def calls_of(self, binding: Binding) -> list[Call]:
         """The calls of a registered contact."""

@@ -47,7 +47,7 @@ from imsalg.core.requests import Requests
 from imsalg.core.responses import Responses
 from imsalg.core.restore import Restorer
 from imsalg.core.routing import Listener
-from imsalg.core.sip_call import Answer, Call, Forward, Purpose
+from imsalg.core.sip_call import Answer, Behind, Call, Forward, Purpose
 from imsalg.core.sip_trace import complete
 from imsalg.settings import Settings
 from imswire.base import LimitExceeded, ProtocolError
@@ -354,7 +354,7 @@ class Engine:
             case Proceed() | Refuse():
                 self._verdict(item)
             case CancelArrived():
-                if item.invite_key is not None:
+                if item.invite_key is not None and not self._offers.behind_cancelled(item.invite_key):
                     self._responses.cancelled(item.invite_key, item.request)
             case EndCall():
                 self._release.end_call(item)
@@ -364,15 +364,21 @@ class Engine:
                 ctx.stats.dropped += 1  # RFC 6026 7.2: a stray response is not forwarded
             case Send():
                 ctx.transactions([item])
+            case Behind():
+                self._routed(item.key, item.request, item.flow)
             case _:
                 assert_never(item)
 
     def _request(self, key: ServerKey, request: Request, flow: Flow) -> None:
         ctx = self._ctx
-        ctx.server, ctx.request = key, request
         ctx.stats.requests += 1
         if request.method == "INVITE":
             ctx.respond(key, request.reply(100))
+        self._routed(key, request, flow)
+
+    def _routed(self, key: ServerKey, request: Request, flow: Flow) -> None:
+        ctx = self._ctx
+        ctx.server, ctx.request = key, request
         try:
             if request.method == "REGISTER":
                 self._registration.arrived(key, request, flow)

@@ -11,25 +11,31 @@ be looked at yet (another leg of a fork, while an offer is under way) is dropped
 """
 
 from imsalg.core.context import Context
-from imsalg.core.media_events import AnswerIn, LegConfirmed, OfferFailed, OfferIn, Proceed, Refuse
+from imsalg.core.media_events import AnswerIn, LegConfirmed, OfferFailed, OfferIn, Proceed, Refuse, Side
 from imsalg.core.release import Release
 from imsalg.core.sdp_body import drop_sdp, put_sdp, sdp_of
 from imsalg.core.sip_call import (
     Answer,
+    Behind,
     Call,
     Exchange,
     Forward,
     Purpose,
     Role,
     Stage,
+    leg_of,
     other,
     reliable,
 )
 from imswire.base import LimitExceeded, ProtocolError
-from imswire.sip.message import Response
+from imswire.sip.flow import Flow
+from imswire.sip.message import Request, Response
+from imswire.sip.transaction import ServerKey
 
 OFFERING = frozenset({"INVITE", "UPDATE", "PRACK"})
 """Methods whose SDP is an offer (or, in PRACK, the answer to one)."""
+MOST_BEHIND = 8
+"""Requests that wait behind one held ACK; no UE or core has as many under way in one dialog."""
 LONGEST_RETRY = 10
 """Seconds: RFC 3261 14.2 and RFC 3311 5.2 want a random Retry-After between 0 and 10."""
 
@@ -124,6 +130,33 @@ class Offers:
             return False
         if sdp is not None:
             drop_sdp(forward.outgoing)
+        return True
+
+    def waits_behind(self, call: Call, side: Side, key: ServerKey, request: Request, flow: Flow) -> bool:
+        """True when ``request`` is to wait behind an ACK of its own side and dialog, whose answer is held.
+
+        It would reach the far end first otherwise, and a BYE would end a dialog which that ACK has not made yet
+        (RFC 3261 15). It is taken up again when the hold is over, whatever came of it; the media half bounds that. For
+        the cost on the way of every request: an ACK is held only while its offer is among the call's exchanges.
+        """
+        leg = leg_of(call, side, request)
+        for ack in call.forwards:
+            if ack.purpose is Purpose.ACK and ack.hold and ack.side is side and ack.leg == leg:
+                break
+        else:
+            return False
+        if len(ack.behind) >= MOST_BEHIND:
+            raise Answer(500, "your earlier requests still wait for the media of your ACK", retry_after=1)
+        ack.behind.append(key)
+        self._ctx.behind[key] = Behind(key, request, flow)
+        return True
+
+    def behind_cancelled(self, key: ServerKey) -> bool:
+        """The sender has cancelled an INVITE that waits behind an ACK: True when there was one."""
+        found = self._ctx.behind.pop(key, None)
+        if found is None:
+            return False
+        self._ctx.answer(key, found.request, Answer(487))
         return True
 
     def ack_passed(self, forward: Forward) -> None:

@@ -9,6 +9,7 @@ from imsalg.core.context import Context
 from imsalg.core.emergency import is_emergency_contact, is_emergency_uri
 from imsalg.core.header_policy import Direction
 from imsalg.core.media_events import Side
+from imsalg.core.ownership import reached_again
 from imsalg.core.reg_event import RegEvents
 from imsalg.core.requests import forwardable
 from imsalg.core.sip_call import Answer, Forward, Purpose, flow_of
@@ -167,6 +168,7 @@ class Registration:
                 emergency=is_emergency_uri(contact.uri),
             )
             for former in outbound.replaced(ctx.registrar, binding):
+                ctx.rebind(former, binding)
                 self._forget(former, "replaced")
             try:
                 ctx.registrar.put(binding)
@@ -174,6 +176,7 @@ class Registration:
                 ctx.log("warning", "a binding is not kept", user=ctx.who, error=error.hint)
                 continue
             ctx.stats.registrations += 1
+            reached_again(ctx, binding)
             ctx.log(
                 "info" if old is None else "debug",
                 "registered",

@@ -184,6 +184,8 @@ class Requests:
             raise Answer(403, "this Route belongs to the other side")
         if side is Side.ACCESS and not same_ue(ctx.registrar, call.profile.user, call.flows[Side.ACCESS], flow):
             raise Answer(403, "this dialog is another UE's")
+        if call.exchanges and self._offers.waits_behind(call, side, key, request, flow):
+            return
         if call.stage is Stage.ENDING and request.method != "BYE":
             raise Answer(481)
         if side is Side.ACCESS:

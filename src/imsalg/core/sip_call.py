@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Sequence
 from enum import Enum, auto
 
+from msgspec import Struct
+
 from imsalg.core.bindings import Binding
 from imsalg.core.header_policy import Trust
 from imsalg.core.media_events import AccessProfile, Side
@@ -204,6 +206,14 @@ class Purpose(Enum):
     OWN = auto()  # made here (BYE of a release); its answer ends with us
 
 
+class Behind(Struct, frozen=True):
+    """A request that waits behind an ACK of its own side and dialog, as it came."""
+
+    key: ServerKey
+    request: Request
+    flow: Flow
+
+
 class Forward:
     """One forwarded request.
 
@@ -213,13 +223,15 @@ class Forward:
     of the request and of the held response is; ``bodies`` has, per leg, the SDP that went on in a reliable response.
     ``hop`` is the next hop as long as it is a name to be looked up, ``others`` are the flows to try when ``flow``
     fails, and ``stamp`` the header field (Record-Route, Path) and token that name the listener it leaves from.
-    ``learn`` is the token of a UE's new dialog, to which a response adds the route set.
+    ``learn`` is the token of a UE's new dialog, to which a response adds the route set. ``behind`` names the requests
+    that must not overtake an ACK which is held (:attr:`Context.behind`).
     """
 
     __slots__ = (
         "aborted",
         "answered",
         "arrival",
+        "behind",
         "bodies",
         "call",
         "called",
@@ -282,6 +294,7 @@ class Forward:
         self.held_role = Role.NONE
         self.bodies: dict[str, bytes] = {}
         self.queue: deque[Response] = deque()
+        self.behind: list[ServerKey] = []
         self.sent_2xx: dict[str, Response] = {}
         self.answered = False  # a final answer went to the server transaction
         self.aborted = False  # answered by us before the far end did
