@@ -327,6 +327,11 @@ class Context:
             forward.call.forwards.discard(forward)
         self.linger.pop(forward, None)
 
+    def keep_on(self, forward: Forward) -> None:
+        """Keep a forward for 64*T1 from now on, as long as a 2xx is repeated."""
+        self.linger.pop(forward, None)  # its place in the order is the last one
+        self.linger[forward] = self.now + self.settings.timers.t64
+
     def hold(self, forward: Forward) -> int:
         """A fresh token under which ``forward`` waits for the media half."""
         self._last_hold += 1

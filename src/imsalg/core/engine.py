@@ -179,7 +179,7 @@ class Engine:
         self._registration.expire(now)
         self._reg_events.expire(now)
         while ctx.linger and (first := next(iter(ctx.linger.items())))[1] <= now:
-            ctx.drop_forward(first[0])
+            self._responses.lingered(first[0])
         while ctx.ending and (last := next(iter(ctx.ending.items())))[1] <= now:
             del ctx.ending[last[0]]
             self._release.ending_due(last[0])

@@ -91,7 +91,7 @@ class Release:
             return
         held = self._drop_held(forward, answer)
         if forward.is_invite:
-            ctx.linger[forward] = ctx.now + ctx.settings.timers.t64
+            ctx.keep_on(forward)
             if not held:
                 ctx.transactions(ctx.layer.cancel(forward.client, ctx.now, (("Reason", reason_of(answer)),)))
         elif held:

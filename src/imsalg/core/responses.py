@@ -131,6 +131,7 @@ class Responses:
             forward.queue.append(response)
         else:
             self._ctx.stats.dropped += 1
+            self._unheard(forward, response)
 
     def _invite(self, forward: Forward, response: Response) -> None:
         if response.status >= 300:
@@ -152,6 +153,25 @@ class Responses:
         leg = tag if forward.initial else forward.leg
         if self._offers.invite_response(forward, call, leg, response):
             self._pass(forward, response, tag)
+        elif not forward.hold:
+            self._unheard(forward, response)
+
+    def _unheard(self, forward: Forward, response: Response) -> None:
+        """A response could not be looked at now. A 2xx is repeated for 64*T1 (RFC 3261 13.3.1.4); see lingered."""
+        if response.status >= 200 and not forward.answered and forward.unheard is None:
+            forward.unheard = response
+            self._ctx.keep_on(forward)
+
+    def lingered(self, forward: Forward) -> None:
+        """64*T1 have passed: no 2xx is repeated any more. Without one that could go through, the call is given up."""
+        response = forward.unheard
+        if response is None or forward.answered:
+            self._ctx.drop_forward(forward)
+        elif forward.hold:  # the media half looks at it just now, and always comes to an end
+            self._ctx.keep_on(forward)
+        else:
+            self._ctx.stats.released += 1
+            self._give_up(forward, response, Answer(408, "the 2xx came amid another offer, and not again"), Role.NONE)
 
     def _learn_leg(self, forward: Forward, call: Call, tag: str, response: Response) -> bool:
         """Note the dialog that a response makes (RFC 3261 12.1.2); False when it is not let through."""
@@ -195,7 +215,7 @@ class Responses:
             forward.sent_2xx[tag] = response
             if not forward.answered:
                 forward.answered = True
-                ctx.linger[forward] = ctx.now + ctx.settings.timers.t64
+                ctx.keep_on(forward)
             leg = call.legs.get(tag)
             if forward.initial and leg is not None and not leg.confirmed:
                 leg.confirmed = True
@@ -240,7 +260,7 @@ class Responses:
             self._release.ack_and_bye(forward, response, answer)
         elif forward.client is not None:
             ctx.transactions(ctx.layer.cancel(forward.client, ctx.now, (("Reason", reason_of(answer)),)))
-        ctx.linger[forward] = ctx.now + ctx.settings.timers.t64
+        ctx.keep_on(forward)
         if call is None:
             return
         call.exchanges = [one for one in call.exchanges if one.forward is not forward]
@@ -301,9 +321,11 @@ class Responses:
 
     def _drain(self, forward: Forward) -> None:
         while forward.queue and not forward.hold and not forward.aborted:
+            response = forward.queue.popleft()
             try:
-                self._invite(forward, forward.queue.popleft())
+                self._invite(forward, response)
             except ProtocolError as error:  # the far side repeats what is of importance
+                self._unheard(forward, response)
                 self._ctx.stats.bad_messages += 1
                 self._ctx.log("info", "bad response", peer=str(forward.flow.remote), error=str(error))
 

@@ -258,6 +258,7 @@ class Forward:
         "side",
         "stamp",
         "trust",
+        "unheard",
         "who",
     )
 
@@ -296,6 +297,7 @@ class Forward:
         self.queue: deque[Response] = deque()
         self.behind: list[ServerKey] = []
         self.sent_2xx: dict[str, Response] = {}
+        self.unheard: Response | None = None  # a 2xx that could not be looked at yet: it should come again
         self.answered = False  # a final answer went to the server transaction
         self.aborted = False  # answered by us before the far end did
         self.identity: str | None = None  # what the called UE is asserted to be in its responses

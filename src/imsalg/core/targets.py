@@ -59,7 +59,7 @@ class Targets:
         if not self.next(forward, silent=True):
             return
         ctx.by_client[client] = ghost  # a 2xx that comes from there all the same is ended
-        ctx.linger[ghost] = ctx.now + ctx.settings.timers.t64
+        ctx.keep_on(ghost)
         if ghost.is_invite:
             ctx.transactions(ctx.layer.cancel(client, ctx.now))
 
