@@ -7,6 +7,7 @@ from tests.fuzz.bounds import examples
 from imswire.base import ProtocolError
 from imswire.sip.auth import Credentials
 from imswire.sip.headers import Headers, split_values
+from imswire.sip.lines import check_core
 from imswire.sip.parser import BadMessage, Limits, Ping, StreamFramer, parse
 from imswire.sip.uri import SipUri, parse_uri
 from imswire.sip.values import CSeq, NameAddr, SecMechanism, Via
@@ -70,8 +71,20 @@ def test_parses_or_refuses(data: bytes) -> None:
         if error.message is not None:
             reply = error.message.reply(error.status)
             assert "via" in reply.headers
-            if all(name in error.message.headers for name in ("from", "to", "call-id", "cseq")):
+            lines = reply.to_bytes().removesuffix(b"\r\n\r\n").split(b"\r\n")
+            assert all(line and b"\r" not in line and b"\n" not in line for line in lines)
+            if readable(error.message.headers):  # what cannot be read goes back as it came (RFC 4475 3.1.2)
                 assert parse(reply.to_bytes()) is not None
+
+
+def readable(headers: Headers) -> bool:
+    if not all(name in headers for name in ("via", "from", "to", "call-id", "cseq")):
+        return False
+    try:
+        check_core(headers)
+    except ProtocolError:
+        return False
+    return True
 
 
 @FEW
