@@ -16,7 +16,7 @@ from imsalg.core.media_events import (
 from imsalg.core.media_facts import Endpoint
 from imsalg.core.reservations import Line, Target
 from imswire.h248.model import TransactionReply
-from imswire.sdp.model import SessionDescription
+from imswire.sdp.offer_answer import Described
 
 PHRASES: dict[int, str] = {
     408: "Request Timeout",
@@ -227,7 +227,7 @@ class Pending:
 
     __slots__ = ("ends", "gone", "guarded", "legs", "lines", "new", "notes", "offer", "sdp", "tcp_mode", "undo")
 
-    def __init__(self, offer: OfferIn, sdp: SessionDescription) -> None:
+    def __init__(self, offer: OfferIn, sdp: Described) -> None:
         self.offer = offer
         self.sdp = sdp
         self.lines: dict[int, Line] = {}

@@ -17,7 +17,8 @@ from imsalg.media_settings import MediaSettings
 from imswire.h248.iq import session_path
 from imswire.sdp.attributes import Setup
 from imswire.sdp.model import Limits, SessionDescription
-from imswire.sdp.offer_answer import check_new_offer
+from imswire.sdp.offer_answer import Described, check_new_offer, check_pairs
+from imswire.sdp.outline import outline
 
 
 class OfferRefused(Exception):
@@ -36,7 +37,7 @@ class Session(Struct, frozen=True):
     profile: AccessProfile
     lines: Mapping[int, Line]
     passed: Mapping[int, str]
-    last: SessionDescription | None
+    last: Described | None
 
 
 def read_offer(event: OfferIn, session: Session, settings: MediaSettings) -> Pending:
@@ -44,8 +45,14 @@ def read_offer(event: OfferIn, session: Session, settings: MediaSettings) -> Pen
 
     A line whose messages are to be handled otherwise from now on, or whose media was given up, is new too; the old
     one goes when the new one is agreed. Raises :class:`OfferRefused` by policy and :class:`ProtocolError` for what
-    cannot be read.
+    cannot be read. An offer of plain audio and video, whose lines pass in every row of the matrix, is not read further.
     """
+    if not session.lines:
+        plain = outline(event.body, settings.limits.lines)
+        if plain is not None:
+            if session.last is not None:
+                check_new_offer(session.last, plain)
+            return Pending(event, plain)
     sdp = SessionDescription.parse(event.body, Limits(media=settings.limits.lines))
     if session.last is not None:
         check_new_offer(session.last, sdp)
@@ -85,6 +92,8 @@ def read_offer(event: OfferIn, session: Session, settings: MediaSettings) -> Pen
 
 def write_offer(pending: Pending, profile: AccessProfile, settings: MediaSettings) -> bytes:
     """The offer as it goes on, all its lines being reserved; raises :class:`ProtocolError`."""
+    if not isinstance(pending.sdp, SessionDescription):
+        return pending.offer.body
     towards = opposite(pending.offer.side)
     anchors = {}
     for index, line in pending.lines.items():
@@ -99,6 +108,11 @@ def write_offer(pending: Pending, profile: AccessProfile, settings: MediaSetting
 
 def read_answer(event: AnswerIn, pending: Pending, profile: AccessProfile, settings: MediaSettings) -> Leg:
     """What a leg answered and what goes back for it; raises :class:`ProtocolError`."""
+    if not (pending.lines or pending.guarded or pending.gone):
+        plain = outline(event.body, settings.limits.lines)
+        if plain is not None:
+            check_pairs(pending.sdp, plain)
+            return Leg(event.body, Answered({}, {}, frozenset(), {}), event.body)
     sdp = SessionDescription.parse(event.body, Limits(media=settings.limits.lines))
     realm = settings.realm(profile.access_realm)
     offered = Offered(pending.sdp, pending.lines, pending.ends, pending.guarded, pending.tcp_mode)

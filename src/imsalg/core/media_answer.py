@@ -19,7 +19,7 @@ from imsalg.core.reservations import Line, connecting, opposite
 from imsalg.media_settings import MsrpMode
 from imswire.base import ProtocolError
 from imswire.sdp.model import Media, SessionDescription
-from imswire.sdp.offer_answer import pair
+from imswire.sdp.offer_answer import Described, check_pairs
 
 
 class Cema(StrEnum):
@@ -45,7 +45,7 @@ class Offered(Struct, frozen=True):
     """What an answer is held against: the offer, its secured lines and their ends, and the lines that pass under
     TLS."""
 
-    sdp: SessionDescription
+    sdp: Described
     lines: Mapping[int, Line]
     ends: Mapping[int, Endpoint]
     guarded: Collection[int] = ()
@@ -59,7 +59,7 @@ def check_answer(
 
     Raises :class:`ProtocolError` whose hint names the line and says why the call has to end.
     """
-    pair(offered.sdp, answer)
+    check_pairs(offered.sdp, answer)
     found = Answered({}, {}, frozenset(i for i in offered.lines if answer.media[i].rejected), {})
     for index in sorted({*offered.lines, *offered.guarded}):
         media = answer.media[index]

@@ -6,11 +6,37 @@ should be 9; the answerer should take passive unless it is behind a NAT; ``a=con
 interwork because an absent ``a=setup`` reads as active in an offer and passive in an answer (RFC 4145 4).
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
+from typing import Protocol
 
 from imswire.base import ProtocolError
 from imswire.sdp.attributes import Setup
 from imswire.sdp.model import Media, SessionDescription
+
+
+class MediaLine(Protocol):
+    """An m-line, of a model or of an outline."""
+
+    @property
+    def media(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def proto(self) -> str: ...
+
+    @property
+    def rejected(self) -> bool: ...
+
+
+class Described(Protocol):
+    """A description as far as rules about the number and kind of its m-lines need it."""
+
+    @property
+    def media(self) -> Sequence[MediaLine]: ...
+
 
 LEGAL_ANSWERS: dict[Setup, frozenset[Setup]] = {
     Setup.ACTIVE: frozenset({Setup.PASSIVE, Setup.HOLDCONN}),
@@ -37,20 +63,24 @@ class Connector(StrEnum):
 
 
 def pair(offer: SessionDescription, answer: SessionDescription) -> list[tuple[Media, Media]]:
-    """Match the m-sections of an answer with those of its offer, by position (RFC 3264 6).
+    """Match the m-sections of an answer with those of its offer, by position; raises what :func:`check_pairs` does."""
+    check_pairs(offer, answer)
+    return list(zip(offer.media, answer.media, strict=True))
+
+
+def check_pairs(offer: Described, answer: Described) -> None:
+    """The m-sections of an answer match those of its offer, by position (RFC 3264 6).
 
     Raises ``sdp.answer-count`` where the numbers differ, ``sdp.answer-media`` where a media type differs or an
     m-line that the offer did not use (port 0) is used by the answer.
     """
     if len(offer.media) != len(answer.media):
         raise ProtocolError("sdp.answer-count", f"{len(offer.media)} m-lines offered, {len(answer.media)} answered")
-    pairs = list(zip(offer.media, answer.media, strict=True))
-    for index, (offered, answered) in enumerate(pairs):
+    for index, (offered, answered) in enumerate(zip(offer.media, answer.media, strict=True)):
         if offered.media != answered.media:
             raise ProtocolError("sdp.answer-media", f"m-line {index}: {offered.media} offered, {answered.media} seen")
         if offered.rejected and not answered.rejected:
             raise ProtocolError("sdp.answer-media", f"m-line {index} was offered with port 0 and answered with another")
-    return pairs
 
 
 def same_proto(offered: Media, answered: Media) -> bool:
@@ -58,7 +88,7 @@ def same_proto(offered: Media, answered: Media) -> bool:
     return offered.proto.upper() == answered.proto.upper()
 
 
-def check_new_offer(previous: SessionDescription, offer: SessionDescription) -> None:
+def check_new_offer(previous: Described, offer: Described) -> None:
     """A later offer has at least as many m-lines as the description before it (RFC 3264 8).
 
     Raises ``sdp.offer-count``. Media type and transport of a line may change (RFC 3264 8.3).
