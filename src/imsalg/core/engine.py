@@ -6,9 +6,10 @@ happened in (500, media subtracted) and is counted and logged; everything else g
 """
 
 from collections.abc import Iterable
-from typing import assert_never
 
-from imsalg.core.context import Context, Ids, Internal, Media, Stats
+from imsalg.core import bugs
+from imsalg.core.context import Context, Ids, Media, Stats
+from imsalg.core.dialog_requests import DialogRequests
 from imsalg.core.events import (
     BadMessageIn,
     Command,
@@ -26,18 +27,15 @@ from imsalg.core.events import (
 )
 from imsalg.core.flow_dialogs import FlowDialogs
 from imsalg.core.guard import Guard
+from imsalg.core.initial_requests import InitialRequests
 from imsalg.core.journal import Journal
 from imsalg.core.media import MediaHalf
 from imsalg.core.media_events import (
     BadFromGateway,
-    EndCall,
     FromGateway,
     GatewayDown,
     GatewayUp,
     Inspect,
-    Log,
-    Proceed,
-    Refuse,
 )
 from imsalg.core.offers import Offers
 from imsalg.core.reg_event import RegEvents
@@ -47,24 +45,16 @@ from imsalg.core.requests import Requests
 from imsalg.core.responses import Responses
 from imsalg.core.restore import Restorer
 from imsalg.core.routing import Listener
-from imsalg.core.sip_call import Answer, Behind, Call, Forward, Purpose
+from imsalg.core.sip_call import Answer, Call
 from imsalg.core.sip_trace import complete
+from imsalg.core.turns import Turns
 from imsalg.settings import Settings
 from imswire.base import LimitExceeded, ProtocolError
 from imswire.sip.flow import Flow
 from imswire.sip.message import Request, Response
 from imswire.sip.transaction import (
-    AckArrived,
-    CancelArrived,
-    ClientFailed,
     ClientKey,
-    ClientTimeout,
-    RequestArrived,
-    ResponseArrived,
     Send,
-    ServerKey,
-    ServerTimeout,
-    StrayResponse,
     Timers,
     TransactionLayer,
     TransactionLimits,
@@ -99,13 +89,23 @@ class Engine:
         self._layer = layer
         self._media = media
         self._release = Release(self._ctx)
-        self._offers = Offers(self._ctx, self._release)
+        offers = Offers(self._ctx, self._release)
         self._guard = Guard(self._ctx, self._release)
         dialogs = FlowDialogs(self._ctx)
-        self._requests = Requests(self._ctx, self._release, self._offers, self._guard, dialogs)
+        inside = DialogRequests(self._ctx, self._release, offers, self._guard, dialogs)
         self._reg_events = RegEvents(self._ctx, self._release)
-        self._responses = Responses(self._ctx, self._release, self._offers, self._guard, dialogs)
+        self._responses = Responses(self._ctx, self._release, offers, self._guard, dialogs)
         self._registration = Registration(self._ctx, self._responses.targets, self._reg_events)
+        self._turn = Turns(
+            self._ctx,
+            self._release,
+            offers,
+            requests=Requests(self._ctx, inside, InitialRequests(self._ctx, offers, dialogs)),
+            inside=inside,
+            responses=self._responses,
+            registration=self._registration,
+            reg_events=self._reg_events,
+        ).take
         self._journal: Journal | None = None
         self._drain_by: float | None = None
         self._drained = False
@@ -267,7 +267,7 @@ class Engine:
         try:
             self._event(event)
         except Exception as error:  # noqa: BLE001  outermost door: a bug ends one call, never the daemon
-            self._bug(error, event)
+            bugs.report(ctx, self._release, error, event)
 
     def _run(self) -> None:
         ctx = self._ctx
@@ -276,9 +276,9 @@ class Engine:
             item = pending.popleft()
             ctx.server = ctx.request = ctx.call = None
             try:
-                self._internal(item)
+                self._turn(item)
             except Exception as error:  # noqa: BLE001  outermost door, as above
-                self._bug(error, item)
+                bugs.report(ctx, self._release, error, item)
             self._seen = self._seen or ctx.call
 
     def _event(self, event: Event) -> None:
@@ -341,153 +341,3 @@ class Engine:
             self._ctx.stats.dropped += 1
             return
         self._ctx.transactions([Send(response, flow)])
-
-    def _internal(self, item: Internal) -> None:
-        ctx = self._ctx
-        match item:
-            case RequestArrived():
-                self._request(item.key, item.request, item.flow)
-            case ResponseArrived():
-                self._response(item, item.response)
-            case AckArrived():
-                self._requests.ack(item.request, item.flow)
-            case Proceed() | Refuse():
-                self._verdict(item)
-            case CancelArrived():
-                if item.invite_key is not None and not self._offers.behind_cancelled(item.invite_key):
-                    self._responses.cancelled(item.invite_key, item.request)
-            case EndCall():
-                self._release.end_call(item)
-            case ClientTimeout() | ClientFailed():
-                self._no_answer(item)
-            case ServerTimeout() | StrayResponse():
-                ctx.stats.dropped += 1  # RFC 6026 7.2: a stray response is not forwarded
-            case Send():
-                ctx.transactions([item])
-            case Behind():
-                self._routed(item.key, item.request, item.flow)
-            case _:
-                assert_never(item)
-
-    def _request(self, key: ServerKey, request: Request, flow: Flow) -> None:
-        ctx = self._ctx
-        ctx.stats.requests += 1
-        if request.method == "INVITE":
-            ctx.respond(key, request.reply(100))
-        self._routed(key, request, flow)
-
-    def _routed(self, key: ServerKey, request: Request, flow: Flow) -> None:
-        ctx = self._ctx
-        ctx.server, ctx.request = key, request
-        try:
-            if request.method == "REGISTER":
-                self._registration.arrived(key, request, flow)
-            elif request.method == "NOTIFY" and self._reg_events.owns(request, ctx.sides[flow.realm]):
-                self._reg_events.notified(key, request)
-            else:
-                self._requests.arrived(key, request, flow)
-        except Answer as answer:
-            self._undo(key)
-            ctx.answer(key, request, answer)
-        except LimitExceeded as error:
-            self._undo(key)
-            ctx.answer(key, request, Answer(503, error.hint, retry_after=ctx.settings.limits.retry_after))
-        except ProtocolError as error:
-            self._undo(key)
-            ctx.answer(key, request, Answer(400, error.hint or error.reason))
-
-    def _undo(self, key: ServerKey) -> None:
-        """A request failed half way: nothing of it may stay."""
-        ctx = self._ctx
-        forward = ctx.by_server.get(key)
-        if forward is not None:
-            ctx.drop_forward(forward)
-            self._offers.failed(forward)
-
-    def _response(self, item: ResponseArrived, response: Response) -> None:
-        forward = self._ctx.by_client.get(item.key)
-        if forward is None:
-            self._ctx.stats.dropped += 1
-            return
-        self._ctx.server, self._ctx.request = forward.server, forward.received
-        try:
-            if forward.purpose is Purpose.REGISTER:
-                self._registration.answered(forward, response)
-            elif forward.purpose is Purpose.SUBSCRIBE:
-                self._reg_events.answered(forward, response)
-            else:
-                self._responses.arrived(forward, response)
-        except ProtocolError as error:
-            self._bad_response(forward, response, error)
-
-    def _bad_response(self, forward: Forward, response: Response, error: ProtocolError) -> None:
-        """A value in a response cannot be read: a provisional one is dropped, a final one becomes 502 to the caller."""
-        ctx = self._ctx
-        ctx.stats.bad_messages += 1
-        ctx.log("info", "bad response", peer=str(forward.flow.remote), error=str(error), status=response.status)
-        if response.status < 200 or forward.answered or forward.server is None:
-            return
-        forward.answered = True
-        server, received = forward.server, forward.received
-        ctx.drop_forward(forward)
-        ctx.answer(server, received, Answer(502, error.hint or error.reason))
-        self._offers.failed(forward)
-
-    def _verdict(self, verdict: Proceed | Refuse) -> None:
-        ctx = self._ctx
-        forward = ctx.holds.pop(verdict.token, None)
-        if forward is None or forward.call is None or forward.call.key != verdict.call:
-            return  # what it was for is over (CANCEL, failure)
-        forward.hold = 0
-        ctx.server, ctx.request, ctx.call = forward.server, forward.received, forward.call
-        ctx.who = forward.who
-        way = self._responses if forward.held_response is not None else self._offers
-        if isinstance(verdict, Proceed):
-            way.proceed(forward, verdict)
-        else:
-            way.refuse(forward, verdict)
-        if forward.purpose is Purpose.ACK:
-            self._requests.acked(forward.call)
-
-    def _no_answer(self, item: ClientTimeout | ClientFailed) -> None:
-        forward = self._ctx.by_client.get(item.key)
-        if forward is None:
-            return
-        if forward.purpose is Purpose.SUBSCRIBE:
-            self._reg_events.failed(forward)
-        elif isinstance(item, ClientTimeout):
-            self._responses.timeout(forward)
-        else:
-            self._responses.failed(forward)
-
-    # --- bugs ---
-
-    def _bug(self, error: Exception, item: object) -> None:
-        """Report a bug and end what it happened in: 500 to the request, the call's media subtracted."""
-        ctx = self._ctx
-        ctx.stats.bugs += 1
-        where = _place(error)
-        call_id = ctx.request.headers.get("call-id") if ctx.request is not None else None
-        ctx.out.append(
-            Log("error", "bug", {"error": repr(error), "at": where, "event": type(item).__name__, "call_id": call_id})
-        )
-        ctx.trace("call", what="bug", call_id=call_id or "", reason=repr(error), at=where)
-        server, request, call = ctx.server, ctx.request, ctx.call
-        try:
-            if server is not None and request is not None and request.method != "ACK":
-                forward = ctx.by_server.get(server)
-                if forward is not None:
-                    ctx.drop_forward(forward)
-                ctx.respond(server, request.reply(500, to_tag=ctx.ids.tag()))
-            if call is not None:
-                self._release.end(call)
-        except Exception as second:  # noqa: BLE001  the reporter is the last door of all
-            ctx.out.append(Log("error", "bug while ending a call", {"error": repr(second)}))
-
-
-def _place(error: Exception) -> str:
-    """File and line where an exception was raised, innermost frame."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "?"

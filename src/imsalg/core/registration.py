@@ -11,7 +11,7 @@ from imsalg.core.header_policy import Direction
 from imsalg.core.media_events import Side
 from imsalg.core.ownership import reached_again
 from imsalg.core.reg_event import RegEvents
-from imsalg.core.requests import forwardable
+from imsalg.core.request_checks import forwardable
 from imsalg.core.sip_call import Answer, Forward, Purpose, flow_of
 from imsalg.core.targets import Targets
 from imsalg.core.tokens import PATH

@@ -1,0 +1,179 @@
+"""Requests inside dialogs: they come from one of the ends, and go to the other (RFC 3261 12.2, TS 24.229 5.2.6.3)."""
+
+from imsalg.core import header_policy
+from imsalg.core.context import Context
+from imsalg.core.flow_dialogs import FlowDialogs, host_of
+from imsalg.core.guard import Guard
+from imsalg.core.media_events import Side
+from imsalg.core.offers import Offers
+from imsalg.core.ownership import same_ue
+from imsalg.core.release import Release
+from imsalg.core.request_checks import MAX_CSEQ, OUT, check_agreement, check_route, forwardable, open_token
+from imsalg.core.routing import Way, next_uri
+from imsalg.core.sip_call import Answer, Call, Forward, Purpose, Stage, leg_of, other, tag_of
+from imsalg.core.tokens import CALL_ACCESS, CALL_CORE
+from imswire.base import ProtocolError
+from imswire.sip.flow import Flow
+from imswire.sip.message import Request
+from imswire.sip.transaction import ServerKey
+
+
+class DialogRequests:
+    """Requests in the dialogs of calls, found by their tokens, and in those that carry the UE's flow in theirs."""
+
+    def __init__(self, ctx: Context, release: Release, offers: Offers, guard: Guard, dialogs: FlowDialogs) -> None:
+        self._ctx = ctx
+        self._release = release
+        self._offers = offers
+        self._guard = guard
+        self._dialogs = dialogs
+
+    def ack(self, request: Request, flow: Flow) -> None:
+        """Forward the ACK of a 2xx (16.6, statelessly), when its answer may go; what cannot be routed is dropped."""
+        ctx = self._ctx
+        side = ctx.sides[flow.realm]
+        try:
+            outgoing = forwardable(ctx, request, side)
+            user = ctx.network.pop_own(outgoing.headers)
+            found = ctx.by_token.get(user or "")
+            if found is None or found[1] is not side:
+                ctx.stats.dropped += 1
+                return
+            call = found[0]
+            if side is Side.ACCESS and not same_ue(ctx.registrar, call.profile.user, call.flows[Side.ACCESS], flow):
+                ctx.stats.dropped += 1
+                return
+            ctx.call, ctx.who = call, call.profile.user
+            if side is Side.ACCESS:
+                _as_secure(call, flow)
+            ctx.network.pop_exact(outgoing.headers, call.tokens[other(side)])
+            way = self._checked_way(call, side, outgoing)
+            header_policy.apply(OUT[side], outgoing, ctx.asserting.trust[call.realms[Side.ACCESS]])
+            forward = Forward(None, request, outgoing, way, side, call, purpose=Purpose.ACK)
+            forward.leg = leg_of(call, side, request)
+            if not self._offers.ack(forward):
+                return
+            ctx.send_ack(forward)
+        except (Answer, ProtocolError):
+            ctx.stats.dropped += 1
+            return
+        if side is call.caller_side and (leg := call.legs.get(forward.leg)) is not None:
+            leg.acked = True
+        self._offers.ack_passed(forward)
+        self.acked(call)
+
+    def acked(self, call: Call) -> None:
+        """An ACK went through: nobody waits for it any more."""
+        self._guard.acked(call)
+        self._release.acked(call)
+
+    # --- requests ---
+
+    def arrived(
+        self, key: ServerKey, request: Request, outgoing: Request, flow: Flow, side: Side, user: str | None
+    ) -> None:
+        """Send on a request whose top Route value of ours was ``user``; raises :class:`Answer` where it is refused."""
+        ctx = self._ctx
+        if not user:
+            raise Answer(481, "no Route value of this node")
+        found = ctx.by_token.get(user)
+        if found is None:
+            self._in_flow_dialog(key, request, outgoing, flow, side, user)
+            return
+        call, token_side = found
+        ctx.call, ctx.who = call, call.profile.user
+        if token_side is not side:
+            raise Answer(403, "this Route belongs to the other side")
+        if side is Side.ACCESS and not same_ue(ctx.registrar, call.profile.user, call.flows[Side.ACCESS], flow):
+            raise Answer(403, "this dialog is another UE's")
+        if call.exchanges and self._offers.waits_behind(call, side, key, request, flow):
+            return
+        if call.stage is Stage.ENDING and request.method != "BYE":
+            raise Answer(481)
+        if side is Side.ACCESS:
+            _as_secure(call, flow)
+            if not call.urgent:
+                check_agreement(ctx, request, flow)
+        if request.cseq.number > MAX_CSEQ:
+            raise Answer(400, "CSeq of 2**31 or more")
+        forward = Forward(key, request, outgoing, flow, side, call)
+        forward.leg = leg_of(call, side, request)
+        self._offers.check(call, forward)
+        ctx.network.pop_exact(outgoing.headers, call.tokens[other(side)])
+        way = self._checked_way(call, side, outgoing)
+        access = call.realms[Side.ACCESS]
+        forward.trust = ctx.asserting.trust[access]
+        header_policy.apply(OUT[side], outgoing, forward.trust)
+        forward.aim(way)
+        if side is Side.CORE:
+            forward.charging = call.charging
+        else:
+            ctx.asserting.request(outgoing, access, vector=call.charging)
+            call.flows[Side.ACCESS] = flow  # the UE may have opened a new connection
+        self._note_dialog(call, side, request)
+        self._guard.touched(call)
+        ctx.register_forward(forward)
+        self._offers.send(forward)
+        if request.method == "BYE":
+            self._release.bye_sent(call, forward)
+
+    def _checked_way(self, call: Call, side: Side, outgoing: Request) -> Way:
+        """TS 24.229 5.2.6.3: a UE's Route beyond this node is that of the dialog, or it could send to anybody."""
+        if side is Side.CORE:
+            return call.flows[Side.ACCESS]
+        party = call.caller
+        if call.caller_side is Side.ACCESS:
+            tag = tag_of(outgoing.headers.get("to"))
+            leg = call.legs.get(tag) or call.gone
+            if leg is None or leg.tag != tag:
+                raise Answer(481)
+            party = leg.party
+        reject = self._ctx.settings.realm[call.realms[Side.ACCESS]].route_check == "reject"
+        routes = self._release.dialog_routes(call, Side.CORE, party)
+        check_route(outgoing, routes, "dialog", reject=reject)
+        if routes or outgoing.uri in party.contact or host_of(outgoing.uri) == host_of(party.contact):
+            return self._ctx.network.resolve(next_uri(outgoing), call.realms[Side.CORE])
+        if reject:
+            raise Answer(400, "the Request-URI is not the remote target of the dialog")
+        return self._ctx.network.next_hop(call.realms[Side.CORE])  # not to whom the UE likes
+
+    @staticmethod
+    def _note_dialog(call: Call, side: Side, request: Request) -> None:
+        call.saw_cseq(side, request.cseq.number)
+        if request.method in ("INVITE", "UPDATE") and (contact := request.headers.get("contact")):
+            if side is call.caller_side:
+                call.caller.contact = contact
+            elif (leg := call.legs.get(tag_of(request.headers.get("from")))) is not None:
+                leg.party.contact = contact
+
+    def _in_flow_dialog(
+        self, key: ServerKey, request: Request, outgoing: Request, flow: Flow, side: Side, user: str
+    ) -> None:
+        """A dialog that is no call: its tokens carry the UE's flow."""
+        ctx = self._ctx
+        if side is Side.ACCESS:
+            check_agreement(ctx, request, flow)
+        kind, payload = open_token(ctx, user)
+        if kind in (CALL_ACCESS, CALL_CORE):
+            raise Answer(481)
+        way, ue_flow = self._dialogs.route(kind, payload, side, outgoing, flow)
+        if side is Side.ACCESS:
+            user = next((binding.user for binding in ctx.registrar.on_flow(ue_flow)), "")
+            if not same_ue(ctx.registrar, user, ue_flow, flow):
+                raise Answer(481, "this dialog is another UE's")
+        trust = ctx.asserting.trust[flow.realm if side is Side.ACCESS else ue_flow.realm]
+        header_policy.apply(OUT[side], outgoing, trust)
+        forward = Forward(key, request, outgoing, way, side)
+        forward.trust = trust
+        if side is Side.ACCESS:
+            ctx.asserting.request(outgoing, flow.realm, vector=ctx.asserting.vector_of_dialog(request.call_id))
+        else:
+            forward.charging = ctx.asserting.vector_from(request)
+        ctx.register_forward(forward)
+        ctx.send(forward)
+
+
+def _as_secure(call: Call, flow: Flow) -> None:
+    """A dialog that runs over TLS towards the UE is not continued in the open."""
+    if call.flows[Side.ACCESS].transport == "tls" != flow.transport:
+        raise Answer(403, "this dialog runs over TLS")

@@ -1,0 +1,209 @@
+"""Requests outside dialogs: whose they are, where they go, and what is begun with them (TS 24.229 5.2.6 and 5.2.7)."""
+
+from imsalg.core import header_policy
+from imsalg.core.asserting import asserted
+from imsalg.core.bindings import Binding, user_of
+from imsalg.core.context import Context
+from imsalg.core.emergency import is_callback
+from imsalg.core.flow_dialogs import FlowDialogs
+from imsalg.core.header_policy import Direction, Trust
+from imsalg.core.media_events import AccessProfile, Side
+from imsalg.core.offers import Offers
+from imsalg.core.request_checks import MAX_CSEQ, check_agreement, check_route, open_token
+from imsalg.core.routing import Way, next_uri
+from imsalg.core.sip_call import Answer, Call, Forward, Party, flow_of, other
+from imsalg.core.tokens import CALL_ACCESS, CALL_CORE, PATH, unpack_flow
+from imswire.sip.flow import Flow
+from imswire.sip.message import Request
+from imswire.sip.transaction import ServerKey
+from imswire.sip.values import NameAddr
+
+DIALOG_FORMING = frozenset({"SUBSCRIBE", "REFER", "NOTIFY"})
+"""Besides INVITE: requests whose dialogs this node stays in by Record-Route (RFC 6665, RFC 3515)."""
+
+
+class InitialRequests:
+    """Requests of UEs towards the core, and of the core towards UEs."""
+
+    def __init__(self, ctx: Context, offers: Offers, dialogs: FlowDialogs) -> None:
+        self._ctx = ctx
+        self._offers = offers
+        self._dialogs = dialogs
+
+    def from_ue(self, key: ServerKey, request: Request, outgoing: Request, flow: Flow) -> None:
+        """A UE asks for something: it has to be registered here, or in need (TS 24.229 5.2.6.3)."""
+        ctx = self._ctx
+        realm = ctx.settings.realm[flow.realm]
+        binding = self._sender(request, flow)
+        emergency = ctx.emergency.asked(request, flow.realm)
+        if not (emergency and realm.emergency_unregistered):
+            check_agreement(ctx, request, flow)
+        if binding is None and not realm.allow_unregistered and not emergency:
+            raise Answer(403, "not registered here", once=True)
+        if binding is not None and binding.emergency and not emergency:
+            raise Answer(403, "this registration is for emergency calls alone")
+        if binding is not None and binding.secured and not emergency:
+            ctx.agreements[flow.realm].hold_to(request, flow)
+        if binding is not None:
+            profile = binding.profile
+        else:
+            profile = AccessProfile(flow.realm, ctx.cores[flow.realm], user=user_of(request.from_.uri))
+        ctx.who = profile.user
+        identity = None
+        trust = ctx.asserting.trust[flow.realm]
+        header_policy.apply(Direction.REQUEST_FROM_UE, outgoing, trust)
+        if binding is not None and not (trust & Trust.UE and "p-asserted-identity" in outgoing.headers):
+            identity = asserted(binding, request.headers)
+        core = ctx.cores[flow.realm]
+        if emergency:
+            target = ctx.emergency.route(outgoing, flow.realm, core, binding)
+        else:
+            service_route = binding.service_route if binding is not None else ()  # TS 24.229 5.2.6.3
+            check_route(outgoing, service_route, "registration", reject=realm.route_check == "reject")
+            has_route = "route" in outgoing.headers
+            target = ctx.network.resolve(next_uri(outgoing), core) if has_route else ctx.network.next_hop(core)
+        self._begin(
+            key,
+            request,
+            outgoing,
+            flow,
+            target,
+            Side.ACCESS,
+            profile,
+            ue_flow=flow,
+            identity=identity,
+            of=binding,
+            urgent=emergency,
+        )
+
+    def _sender(self, request: Request, flow: Flow) -> Binding | None:
+        contact = request.headers.first_value("contact")
+        on_flow = self._ctx.registrar.on_flow(flow)
+        if len(on_flow) == 1:
+            return on_flow[0]
+        wanted = [request.from_.uri]
+        if (preferred := request.headers.first_value("p-preferred-identity")) is not None:
+            wanted.insert(0, NameAddr.parse(preferred).uri)
+        rule = self._ctx.settings.realm[flow.realm].sender
+        return self._ctx.registrar.sender(flow, NameAddr.parse(contact).uri if contact else None, wanted, rule)
+
+    def to_ue(self, key: ServerKey, request: Request, outgoing: Request, flow: Flow, user: str | None) -> None:
+        """The core asks for a UE, by our Path token ``user`` or by its contact (TS 24.229 5.2.6.4)."""
+        ctx = self._ctx
+        if user:
+            kind, payload = open_token(ctx, user)
+            if kind != PATH:
+                raise Answer(403, "not a Path of this node")
+            ue_flow = unpack_flow(payload)
+            self._must_be_served(ue_flow)
+            binding = ctx.registrar.receiver(ue_flow, outgoing.uri)
+            if binding is None and (lost := ctx.registrar.with_contact(outgoing.uri)) is not None:
+                binding = lost if lost.path_token == user else None  # registered, but its connection is gone
+        else:
+            binding = ctx.registrar.with_contact(outgoing.uri)
+        if binding is None:
+            raise Answer(404, "no such binding here")
+        if binding.flow is None:
+            raise Answer(430)
+        ctx.who = binding.user
+        header_policy.apply(Direction.REQUEST_TO_UE, outgoing, ctx.asserting.trust[binding.flow.realm])
+        self._begin(
+            key,
+            request,
+            outgoing,
+            flow,
+            binding.flow,
+            Side.CORE,
+            binding.profile,
+            ue_flow=binding.flow,
+            of=binding,
+            urgent=is_callback(request),
+        )
+
+    def _must_be_served(self, flow: Flow) -> None:
+        if flow.realm not in self._ctx.cores:
+            raise Answer(403, "the token's realm is not served any more")
+
+    def _begin(
+        self,
+        key: ServerKey,
+        request: Request,
+        outgoing: Request,
+        flow: Flow,
+        way: Way,
+        side: Side,
+        profile: AccessProfile,
+        *,
+        ue_flow: Flow,
+        of: Binding | None = None,
+        identity: str | None = None,
+        urgent: bool = False,
+    ) -> None:
+        """Send on an initial request, with Record-Route on both faces where it makes a dialog (16.6 step 4)."""
+        ctx, target = self._ctx, flow_of(way)
+        call: Call | None = None
+        if request.method == "INVITE":
+            call = self._new_call(request, side, profile, urgent=urgent)
+            call.flows = {side: flow, other(side): target}
+            tokens = call.tokens
+        elif request.method in DIALOG_FORMING:
+            tokens = self._dialogs.tokens(ue_flow, side, outgoing)
+        else:
+            tokens = {}
+        if tokens:
+            outgoing.headers.prepend("Record-Route", ctx.network.face(flow).record_route(tokens[side]))
+            outgoing.headers.prepend("Record-Route", ctx.network.face(target).record_route(tokens[other(side)]))
+        forward = Forward(key, request, outgoing, way, side, call, initial=call is not None)
+        forward.trust = ctx.asserting.trust[ue_flow.realm]
+        vector = self._vector(request, call, side, dialog=bool(tokens))
+        if side is Side.ACCESS:
+            ctx.asserting.request(outgoing, ue_flow.realm, identity=identity, vector=vector)
+        else:
+            forward.charging = vector
+        if tokens and call is None and side is Side.ACCESS:
+            forward.learn = tokens[Side.ACCESS]
+        if tokens and forward.hop is not None:
+            forward.stamp = ("Record-Route", tokens[other(side)])
+        if of is not None and side is Side.CORE:
+            forward.identity = request.headers.first_value("p-called-party-id") or of.default_identity
+            forward.called = of
+        if call is not None:
+            call.binding = of.key if of is not None else None
+            ctx.add_call(call)
+        ctx.register_forward(forward)
+        self._offers.send(forward)
+
+    def _vector(self, request: Request, call: Call | None, side: Side, *, dialog: bool) -> str:
+        """The charging vector of an initial request: the core's for what comes from there, else one of our own."""
+        asserting = self._ctx.asserting
+        if side is Side.CORE:
+            vector = asserting.vector_from(request)
+        elif call is not None:
+            vector = asserting.vector(call.key)
+        elif dialog:
+            vector = asserting.vector_of_dialog(request.call_id)
+        else:
+            vector = asserting.vector(self._ctx.ids.token(12))
+        if call is not None:
+            call.charging = vector
+        return vector
+
+    def _new_call(self, request: Request, side: Side, profile: AccessProfile, *, urgent: bool) -> Call:
+        ctx = self._ctx
+        if ctx.draining and not urgent:
+            raise Answer(503, "the node goes out of service", retry_after=ctx.settings.limits.retry_after)
+        if len(ctx.calls) >= ctx.settings.limits.calls * (2 if urgent else 1):
+            raise Answer(503, "too many calls", retry_after=ctx.settings.limits.retry_after)
+        key = ctx.ids.token(9)
+        payload = key.encode()
+        caller = Party(
+            request.need("from"), request.headers.get("contact") or "", request.headers.get_all("record-route")
+        )
+        tokens = {Side.ACCESS: ctx.mint.seal(CALL_ACCESS, payload), Side.CORE: ctx.mint.seal(CALL_CORE, payload)}
+        if request.cseq.number > MAX_CSEQ:
+            raise Answer(400, "CSeq of 2**31 or more")
+        call = Call(key, request.call_id, side, caller, profile, tokens)
+        call.urgent = urgent
+        call.saw_cseq(side, request.cseq.number)
+        ctx.call = call
+        return call

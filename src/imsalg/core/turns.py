@@ -1,0 +1,171 @@
+"""What the transaction layer and the media half answer, item by item: each goes to the procedure that it is for."""
+
+from typing import assert_never
+
+from imsalg.core.context import Context, Internal
+from imsalg.core.dialog_requests import DialogRequests
+from imsalg.core.media_events import EndCall, Proceed, Refuse
+from imsalg.core.offers import Offers
+from imsalg.core.reg_event import RegEvents
+from imsalg.core.registration import Registration
+from imsalg.core.release import Release
+from imsalg.core.requests import Requests
+from imsalg.core.responses import Responses
+from imsalg.core.sip_call import Answer, Behind, Forward, Purpose
+from imswire.base import LimitExceeded, ProtocolError
+from imswire.sip.flow import Flow
+from imswire.sip.message import Request, Response
+from imswire.sip.transaction import (
+    AckArrived,
+    CancelArrived,
+    ClientFailed,
+    ClientTimeout,
+    RequestArrived,
+    ResponseArrived,
+    Send,
+    ServerKey,
+    ServerTimeout,
+    StrayResponse,
+)
+
+
+class Turns:
+    """The procedures of the SIP half behind one door, :meth:`take`."""
+
+    def __init__(
+        self,
+        ctx: Context,
+        release: Release,
+        offers: Offers,
+        *,
+        requests: Requests,
+        inside: DialogRequests,
+        responses: Responses,
+        registration: Registration,
+        reg_events: RegEvents,
+    ) -> None:
+        self._ctx = ctx
+        self._release = release
+        self._offers = offers
+        self._requests = requests
+        self._inside = inside
+        self._responses = responses
+        self._registration = registration
+        self._reg_events = reg_events
+
+    def take(self, item: Internal) -> None:
+        """Do what one output of a half asks for."""
+        ctx = self._ctx
+        match item:
+            case RequestArrived():
+                self._request(item.key, item.request, item.flow)
+            case ResponseArrived():
+                self._response(item, item.response)
+            case AckArrived():
+                self._inside.ack(item.request, item.flow)
+            case Proceed() | Refuse():
+                self._verdict(item)
+            case CancelArrived():
+                if item.invite_key is not None and not self._offers.behind_cancelled(item.invite_key):
+                    self._responses.cancelled(item.invite_key, item.request)
+            case EndCall():
+                self._release.end_call(item)
+            case ClientTimeout() | ClientFailed():
+                self._no_answer(item)
+            case ServerTimeout() | StrayResponse():
+                ctx.stats.dropped += 1  # RFC 6026 7.2: a stray response is not forwarded
+            case Send():
+                ctx.transactions([item])
+            case Behind():
+                self._request(item.key, item.request, item.flow, anew=False)
+            case _:
+                assert_never(item)
+
+    def _request(self, key: ServerKey, request: Request, flow: Flow, *, anew: bool = True) -> None:
+        """Route one request; one that waited behind an ACK is not ``anew``: it was counted, and told 100, before."""
+        ctx = self._ctx
+        ctx.server, ctx.request = key, request
+        if anew:
+            ctx.stats.requests += 1
+            if request.method == "INVITE":
+                ctx.respond(key, request.reply(100))
+        try:
+            if request.method == "REGISTER":
+                self._registration.arrived(key, request, flow)
+            elif request.method == "NOTIFY" and self._reg_events.owns(request, ctx.sides[flow.realm]):
+                self._reg_events.notified(key, request)
+            else:
+                self._requests.arrived(key, request, flow)
+        except Answer as answer:
+            self._undo(key)
+            ctx.answer(key, request, answer)
+        except LimitExceeded as error:
+            self._undo(key)
+            ctx.answer(key, request, Answer(503, error.hint, retry_after=ctx.settings.limits.retry_after))
+        except ProtocolError as error:
+            self._undo(key)
+            ctx.answer(key, request, Answer(400, error.hint or error.reason))
+
+    def _undo(self, key: ServerKey) -> None:
+        """A request failed half way: nothing of it may stay."""
+        ctx = self._ctx
+        forward = ctx.by_server.get(key)
+        if forward is not None:
+            ctx.drop_forward(forward)
+            self._offers.failed(forward)
+
+    def _response(self, item: ResponseArrived, response: Response) -> None:
+        forward = self._ctx.by_client.get(item.key)
+        if forward is None:
+            self._ctx.stats.dropped += 1
+            return
+        self._ctx.server, self._ctx.request = forward.server, forward.received
+        try:
+            if forward.purpose is Purpose.REGISTER:
+                self._registration.answered(forward, response)
+            elif forward.purpose is Purpose.SUBSCRIBE:
+                self._reg_events.answered(forward, response)
+            else:
+                self._responses.arrived(forward, response)
+        except ProtocolError as error:
+            self._bad_response(forward, response, error)
+
+    def _bad_response(self, forward: Forward, response: Response, error: ProtocolError) -> None:
+        """A value in a response cannot be read: a provisional one is dropped, a final one becomes 502 to the caller."""
+        ctx = self._ctx
+        ctx.stats.bad_messages += 1
+        ctx.log("info", "bad response", peer=str(forward.flow.remote), error=str(error), status=response.status)
+        if response.status < 200 or forward.answered or forward.server is None:
+            return
+        forward.answered = True
+        server, received = forward.server, forward.received
+        ctx.drop_forward(forward)
+        ctx.answer(server, received, Answer(502, error.hint or error.reason))
+        self._offers.failed(forward)
+
+    def _verdict(self, verdict: Proceed | Refuse) -> None:
+        ctx = self._ctx
+        forward = ctx.holds.pop(verdict.token, None)
+        if forward is None or forward.call is None or forward.call.key != verdict.call:
+            return  # what it was for is over (CANCEL, failure)
+        forward.hold = 0
+        ctx.server, ctx.request, ctx.call = forward.server, forward.received, forward.call
+        ctx.who = forward.who
+        way = self._responses if forward.held_response is not None else self._offers
+        if isinstance(verdict, Proceed):
+            way.proceed(forward, verdict)
+        else:
+            way.refuse(forward, verdict)
+        if forward.purpose is Purpose.ACK:
+            self._inside.acked(forward.call)
+
+    def _no_answer(self, item: ClientTimeout | ClientFailed) -> None:
+        forward = self._ctx.by_client.get(item.key)
+        if forward is None:
+            return
+        if forward.purpose is Purpose.SUBSCRIBE:
+            self._reg_events.failed(forward)
+        elif isinstance(item, ClientTimeout):
+            self._responses.timeout(forward)
+        else:
+            self._responses.failed(forward)
