@@ -8,7 +8,7 @@ from imsalg.core.media_events import Side
 from imsalg.core.offers import Offers
 from imsalg.core.ownership import same_ue
 from imsalg.core.release import Release
-from imsalg.core.request_checks import MAX_CSEQ, OUT, check_agreement, check_route, forwardable, open_token
+from imsalg.core.request_checks import MAX_CSEQ, OUT, check_agreement, check_route, check_sips, forwardable, open_token
 from imsalg.core.routing import Way, next_uri
 from imsalg.core.sip_call import Answer, Call, Forward, Purpose, Stage, leg_of, other, tag_of
 from imsalg.core.tokens import CALL_ACCESS, CALL_CORE
@@ -120,6 +120,7 @@ class DialogRequests:
     def _checked_way(self, call: Call, side: Side, outgoing: Request) -> Way:
         """TS 24.229 5.2.6.3: a UE's Route beyond this node is that of the dialog, or it could send to anybody."""
         if side is Side.CORE:
+            check_sips(self._ctx, outgoing.uri, call.flows[Side.ACCESS])
             return call.flows[Side.ACCESS]
         party = call.caller
         if call.caller_side is Side.ACCESS:
@@ -161,6 +162,8 @@ class DialogRequests:
             user = next((binding.user for binding in ctx.registrar.on_flow(ue_flow)), "")
             if not same_ue(ctx.registrar, user, ue_flow, flow):
                 raise Answer(481, "this dialog is another UE's")
+        else:
+            check_sips(ctx, outgoing.uri, ue_flow)
         trust = ctx.asserting.trust[flow.realm if side is Side.ACCESS else ue_flow.realm]
         header_policy.apply(OUT[side], outgoing, trust)
         forward = Forward(key, request, outgoing, way, side)

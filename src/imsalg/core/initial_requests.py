@@ -9,7 +9,7 @@ from imsalg.core.flow_dialogs import FlowDialogs
 from imsalg.core.header_policy import Direction, Trust
 from imsalg.core.media_events import AccessProfile, Side
 from imsalg.core.offers import Offers
-from imsalg.core.request_checks import MAX_CSEQ, check_agreement, check_route, open_token
+from imsalg.core.request_checks import MAX_CSEQ, check_agreement, check_route, check_sips, open_token
 from imsalg.core.routing import Way, next_uri
 from imsalg.core.sip_call import Answer, Call, Forward, Party, flow_of, other
 from imsalg.core.tokens import CALL_ACCESS, CALL_CORE, PATH, unpack_flow
@@ -105,6 +105,7 @@ class InitialRequests:
             raise Answer(404, "no such binding here")
         if binding.flow is None:
             raise Answer(430)
+        check_sips(ctx, outgoing.uri, binding.flow)
         ctx.who = binding.user
         header_policy.apply(Direction.REQUEST_TO_UE, outgoing, ctx.asserting.trust[binding.flow.realm])
         self._begin(

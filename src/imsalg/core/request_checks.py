@@ -85,3 +85,9 @@ def check_route(outgoing: Request, expected: Sequence[str], of: str, *, reject: 
     outgoing.headers.remove("route")
     if expected:
         outgoing.headers.add("Route", ", ".join(expected))
+
+
+def check_sips(ctx: Context, uri: str, flow: Flow) -> None:
+    """A request for a sips URI goes to a UE over TLS or not at all: 480, Warning 380 (RFC 3261 26.2.2, RFC 5630)."""
+    if flow.transport != "tls" and uri[:5].lower() == "sips:":
+        raise Answer(480, headers=(("Warning", f'380 {ctx.warning_host} "SIPS Not Allowed"'),))
