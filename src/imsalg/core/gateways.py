@@ -14,7 +14,6 @@ from imsalg.core.gateway_audit import AUDITS, ORDER, PROBE, Audits
 from imsalg.core.gateway_debts import Debts, ended_by
 from imsalg.core.gateway_model import (
     Done,
-    Failed,
     Gateway,
     Link,
     Lost,
@@ -23,13 +22,13 @@ from imsalg.core.gateway_model import (
     Ticket,
     message_id,
 )
+from imsalg.core.gateway_requests import GatewayRequests
 from imsalg.core.gateway_service import Announcements
 from imsalg.core.gateway_trace import lines_of
 from imsalg.core.media_events import BadFromGateway, CloseGateway, Log, MediaCommand, ToGateway, Trace
 from imsalg.media_settings import MediaSettings
 from imswire.base import LimitExceeded
-from imswire.h248 import iq
-from imswire.h248.errors import H248Error, error
+from imswire.h248.errors import error
 from imswire.h248.model import (
     NULL_CONTEXT,
     ROOT,
@@ -37,7 +36,6 @@ from imswire.h248.model import (
     Audit,
     Command,
     Message,
-    ServiceChange,
     TransactionReply,
     TransactionRequest,
 )
@@ -89,6 +87,7 @@ class Gateways:
         self._audits = Audits(self, self.log, tuple(sorted(realms)))
         self._debts = Debts(self, self.log)
         self._announcements = Announcements(self, settings, emit)
+        self._requests = GatewayRequests(self, self._announcements)
         self.timeouts = 0
         """Transactions of ours that had no reply in time, or whose link broke."""
 
@@ -331,19 +330,7 @@ class Gateways:
     # --- requests of the gateway ---
 
     def _request(self, link: Link, tid: int, request: TransactionRequest, mid: str, now: float) -> None:
-        actions = []
-        for action in request.actions:
-            replies = []
-            for command in action.commands:
-                try:
-                    replies.append(self._command(link, action, command, mid, now))
-                except H248Error as fault:
-                    replies.append(Command(command.name, command.termination, error=fault.descriptor()))
-                    if not command.optional:
-                        break
-            actions.append(Action(action.context, tuple(replies)))
-            if replies and replies[-1].error is not None and not action.commands[len(replies) - 1].optional:
-                break
+        actions = self._requests.carry_out(link, request, mid, now)
         if not actions:
             self._run(link, link.layer.reply(tid, (), now, error(403, "no actions")), now)
             return
@@ -352,25 +339,6 @@ class Gateways:
         if gateway is not None and gateway.audit_due:
             gateway.audit_due = False
             self._audits.start(gateway, now)
-
-    def _command(self, link: Link, action: Action, command: Command, mid: str, now: float) -> Command:
-        if command.name == "ServiceChange":
-            self._announcements.take(link, command, mid, now)
-            # The version is echoed (RFC 3525 11.3); nothing else is negotiated.
-            version = command.service_change.version if command.service_change is not None else None
-            change = ServiceChange(version=1) if version is not None else None
-            return Command("ServiceChange", command.termination, service_change=change)
-        gateway = link.gateway
-        if gateway is None:
-            raise H248Error(505, "announce yourself with ServiceChange first")
-        if command.name != "Notify":
-            raise H248Error(443, command.name)
-        for failure in iq.read_notify(command):
-            if action.context in gateway.contexts:
-                self.reports.append(Failed(gateway.mid, action.context, command.termination, failure))
-            else:
-                self.log("info", "notification for a released context", gateway, context=action.context)
-        return iq.notify_reply(command.termination)
 
     # --- loss ---
 

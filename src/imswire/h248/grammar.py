@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from imswire.h248 import descriptors
+from imswire.h248 import descriptors, media_descriptor
 from imswire.h248.cursor import UINT16, UINT32, Cursor
 from imswire.h248.errors import H248Error
 from imswire.h248.lexer import MAX_MESSAGE, lex
@@ -42,13 +42,13 @@ from imswire.h248.tokens import (
 _CONTEXTS: Final = {"-": NULL_CONTEXT, "$": CHOOSE_CONTEXT, "*": ALL_CONTEXTS}
 
 _READERS: Final[dict[str, tuple[str, Callable[[Cursor], Any]]]] = {
-    "Media": ("media", descriptors.media),
+    "Media": ("media", media_descriptor.media),
     "Events": ("events", descriptors.events),
     "Signals": ("signals", descriptors.signals),
     "ObservedEvents": ("observed", descriptors.observed),
     "Audit": ("audit", descriptors.audit),
     "Services": ("service_change", descriptors.services),
-    "Statistics": ("statistics", descriptors.statistics),
+    "Statistics": ("statistics", media_descriptor.statistics),
     "Packages": ("packages", descriptors.packages),
     "Error": ("error", descriptors.error),
 }

@@ -13,6 +13,7 @@ from imswire.h248 import packages
 from imswire.h248.body import Body, Fingerprint, read_body, write_body
 from imswire.h248.errors import H248Error
 from imswire.h248.model import CHOOSE, Command, Event, Events, LocalControl, Parameter, Signal, Signals, Stream
+from imswire.h248.package_model import Kind, Type
 
 PROTOS: Final[dict[str, tuple[str, str]]] = {
     "TCP": ("-", "-"),
@@ -228,7 +229,7 @@ def _properties(properties: tuple[Parameter, ...]) -> Mapping[str, str]:
         if name in values:
             raise H248Error(456, parameter.name)
         value = str(parameter.value)
-        values[name] = value if item.type is packages.Type.STRING else value.lower()
+        values[name] = value if item.type is Type.STRING else value.lower()
     return MappingProxyType(values)
 
 
@@ -295,7 +296,7 @@ def _read_signals(signals: Signals) -> bool | None:
     if signals.unknown:
         raise H248Error(513, f"{signals.unknown[0].name} is not supported")
     for signal in signals.signals:
-        packages.check_event(Event(signal.name, signal.parameters), packages.Kind.SIGNAL)
+        packages.check_event(Event(signal.name, signal.parameters), Kind.SIGNAL)
     return True if signals.signals else None
 
 

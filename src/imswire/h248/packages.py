@@ -6,13 +6,11 @@ names here are marked unverified and are used through the constants below only, 
 ``docs/iq-profile.md`` shows this table and an example of every message.
 """
 
-from enum import StrEnum
 from typing import Final
-
-from msgspec import Struct
 
 from imswire.h248.errors import H248Error
 from imswire.h248.model import Event, Parameter, Signal
+from imswire.h248.package_model import Argument, Item, Kind, Package, Type
 
 VERSION: Final = 1
 """Protocol version that the profile speaks."""
@@ -52,57 +50,6 @@ DURATION: Final = "nt/dur"
 TCP_MODES: Final = ("proxy", "relay", "merge")
 TLS_ROLES: Final = ("client", "server")
 TLS_STATES: Final = ("waiting", "handshake", "unverified", "verified", "failed")
-
-
-class Kind(StrEnum):
-    """What an item of a package is."""
-
-    PROPERTY = "property"
-    EVENT = "event"
-    SIGNAL = "signal"
-    STATISTIC = "statistic"
-
-
-class Type(StrEnum):
-    """Type of a value (RFC 3525 12.2); a string is always quoted on the wire."""
-
-    NONE = "none"
-    STRING = "string"
-    INTEGER = "integer"
-    DOUBLE = "double"
-    BOOLEAN = "boolean"
-    ENUMERATION = "enumeration"
-
-
-class Argument(Struct, frozen=True):
-    """A parameter of an event or a signal; ``values`` are the legal ones of an enumeration."""
-
-    name: str
-    type: Type
-    values: tuple[str, ...] = ()
-
-
-class Item(Struct, frozen=True):
-    """One property, event, signal or statistic; ``name`` is the part after the slash."""
-
-    kind: Kind
-    name: str
-    type: Type = Type.NONE
-    values: tuple[str, ...] = ()
-    arguments: tuple[Argument, ...] = ()
-    meaning: str = ""
-    verified: bool = True
-
-
-class Package(Struct, frozen=True):
-    """One package: ``source`` says where it is defined and, if not ``verified``, why the names could not be checked."""
-
-    id: str
-    version: int
-    title: str
-    source: str
-    items: tuple[Item, ...]
-    verified: bool = True
 
 
 _UNREAD: Final = "its text is not public, so identifiers are from memory or chosen here"

@@ -27,6 +27,7 @@ from imswire.h248.model import (
     TransactionReply,
     TransactionRequest,
 )
+from imswire.h248.transaction_backoff import Backoff
 from imswire.h248.transaction_table import INCOMING, OUTGOING, Do, In, On, Out
 from imswire.h248.transaction_values import (
     ErrorIn,
@@ -98,7 +99,6 @@ class TransactionLayer:
         self.version = version
         self._timers = timers or Timers()
         self._limits = limits or Limits()
-        self._jitter = jitter
         self.next_id = first_id
         """The transaction id that comes next, if it is not in use."""
         self._outgoing: dict[int, _Record] = {}
@@ -108,8 +108,7 @@ class TransactionLayer:
         self._heap: list[tuple[float, int, On, _Record]] = []
         self._sequence = 0
         self._to_confirm: list[int] = []
-        self._delay = self._timers.first
-        self._deviation = self._timers.first / 4
+        self._backoff = Backoff(self._timers, jitter)
 
     @property
     def outstanding(self) -> int:
@@ -138,7 +137,7 @@ class TransactionLayer:
             self._arm(record, On.DEADLINE, now + self._timers.deadline)
         else:
             self._arm(record, On.DEADLINE, now + self._timers.give_up)
-            self._arm(record, On.REPEAT, now + self._interval(0))
+            self._arm(record, On.REPEAT, now + self._backoff.interval(0))
         return tid, [Send(record.sent)]
 
     def reply(
@@ -258,7 +257,8 @@ class TransactionLayer:
         for order in orders:
             match order:
                 case Do.CONFIRM if reply is not None:
-                    self._measure(record, now)
+                    if not (self.reliable or record.attempts or record.pendings or record.sent is None):
+                        self._backoff.measured(now - record.sent_at)  # of a repeated one nobody knows which
                     if reply.immediate_ack:
                         outputs.append(self._confirmation(record.tid))
                     elif not self.reliable and before is not Out.DONE:
@@ -326,7 +326,7 @@ class TransactionLayer:
         outputs.append(Send(record.sent))
         if not self.reliable and record.state is not In.REPLIED:
             record.attempts += 1
-            interval = self._timers.cap if record.state is Out.PROCEEDING else self._interval(record.attempts)
+            interval = self._timers.cap if record.state is Out.PROCEEDING else self._backoff.interval(record.attempts)
             self._arm(record, On.REPEAT, now + interval)
 
     def _keep(self, record: _Record, now: float) -> None:
@@ -346,7 +346,7 @@ class TransactionLayer:
         if isinstance(answer, TransactionReply) and answer.immediate_ack:
             record.state = In.UNCONFIRMED
             record.attempts = 0
-            self._arm(record, On.REPEAT, now + self._interval(0))
+            self._arm(record, On.REPEAT, now + self._backoff.interval(0))
         if len(self._incoming) > self._limits.kept:
             self._drop_oldest()
 
@@ -373,21 +373,6 @@ class TransactionLayer:
             record.deadline_at = when
         self._sequence += 1
         heapq.heappush(self._heap, (when, self._sequence, on, record))
-
-    def _interval(self, attempt: int) -> float:
-        """Wait before repetition ``attempt`` + 1: measured delay, doubled per attempt and spread, plus 4 deviations."""
-        average = self._delay * 2.0 ** min(attempt, 16)
-        spread = average if attempt == 0 else average * (0.5 + 0.5 * self._jitter())
-        return float(min(self._timers.cap, spread + 4 * self._deviation))
-
-    def _measure(self, record: _Record, now: float) -> None:
-        """Learn the delay from a request that was answered without repetition (a repeated one cannot tell which)."""
-        if self.reliable or record.attempts or record.pendings or record.sent is None:
-            return
-        sample = now - record.sent_at
-        self._deviation += (abs(sample - self._delay) - self._deviation) / 4
-        self._delay += (sample - self._delay) / 8
-        self._delay = max(self._delay, 0.01)
 
     def _confirmation(self, tid: int) -> Send:
         return Send(Message(self.mid, (TransactionAck(((tid, tid),)),), version=self.version))

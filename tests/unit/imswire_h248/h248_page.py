@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tests.unit.imswire_h248.h248_corpus import PROFILE
 
-from imswire.h248.packages import PACKAGES, Type
+from imswire.h248.package_model import Type
+from imswire.h248.packages import PACKAGES
 from imswire.h248.writer import write
 
 PAGE = Path(__file__).parents[3] / "docs" / "iq-profile.md"
