@@ -6,6 +6,7 @@ TS 24.229 5.2.2, RFC 3327 (Path), RFC 3608 (Service-Route), RFC 3329 as extended
 from imsalg.core import header_policy, outbound, security
 from imsalg.core.bindings import Binding, contact_key, identity_key, user_of
 from imsalg.core.context import Context
+from imsalg.core.credentials import strip_protected
 from imsalg.core.emergency import is_emergency_contact, is_emergency_uri
 from imsalg.core.header_policy import Direction
 from imsalg.core.media_events import Side
@@ -48,6 +49,7 @@ class Registration:
         self._log_verify(request)
         headers = outgoing.headers
         security.strip_agreement(headers)
+        strip_protected(headers)
         header_policy.apply(Direction.REGISTER_FROM_UE, outgoing, ctx.asserting.trust[flow.realm])
         headers.remove("path")  # RFC 3327 5.2 is for proxies: a UE has no business there
         headers.remove("route")  # a UE's preloaded route names this node; the core's entry is configured
