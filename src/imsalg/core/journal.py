@@ -3,7 +3,13 @@
 The tables of the core mark a key when something of it changes: one set entry, whatever is going on. The shell takes the
 changes in batches; only then, and only for the newest state of a key, a record is made and encoded. What came and went
 between two batches leaves nothing. A call is worth keeping from its 2xx on: before that its ends begin anew.
+
+A record that cannot be made is left out, and a former one of its key forgotten: the others are kept all the same.
 """
+
+from collections.abc import Callable
+
+from msgspec import Struct
 
 from imsalg.core.bindings import Binding
 from imsalg.core.context import Context
@@ -21,14 +27,35 @@ from imsalg.core.records import (
     LegRecord,
     PartyRecord,
     encode,
+    escape,
+    unescape,
 )
 from imsalg.core.reg_event import RegEvents
 from imsalg.core.sip_call import Call, Leg, Party, Stage
 
 
 def binding_key(key: tuple[str, str]) -> str:
-    """The store's key of a binding."""
-    return "\n".join(key)
+    """The store's key of a binding: UTF-8 text, whatever octets address and contact are made of."""
+    text = "\n".join(key)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return f"\n{escape(text)}"  # no address is empty
+    return text
+
+
+def binding_of(key: str) -> tuple[str, str]:
+    """The binding that :func:`binding_key` names; raises ValueError for a key that it never makes."""
+    aor, _, contact = (unescape(key[1:]) if key.startswith("\n") else key).partition("\n")
+    return aor, contact
+
+
+class Unkept(Struct, frozen=True):
+    """A record that could not be made, and why."""
+
+    kind: str
+    key: str
+    error: str
 
 
 class Journal:
@@ -43,6 +70,8 @@ class Journal:
         self._h248_id = 0
         self.calls: set[str] = set()
         self.bindings: set[tuple[str, str]] = set()
+        self.unkept: list[Unkept] = []
+        """Records that were left out since somebody last emptied this list."""
         ctx.changed = media.changed = self.calls
         self._registrar.changed = self.bindings
 
@@ -66,18 +95,29 @@ class Journal:
         while calls and len(changes) < limit:
             key = calls.pop()
             call = self._live.get(key)
-            alive = call is not None and call.stage is not Stage.EARLY
-            self._change(changes, CALL, key, encode(self._call(call, offset)) if call is not None and alive else None)
+            alive = call if call is not None and call.stage is not Stage.EARLY else None
+            self._change(changes, CALL, key, self._made(CALL, key, self._call, alive, offset))
         while bindings and len(changes) < limit:
             pair = bindings.pop()
-            binding = self._registrar.by_key(pair)
-            value = encode(self._binding(binding, offset)) if binding is not None else None
-            self._change(changes, BINDING, binding_key(pair), value)
+            key = binding_key(pair)
+            value = self._made(BINDING, key, self._binding, self._registrar.by_key(pair), offset)
+            self._change(changes, BINDING, key, value)
         used = self.media.gateways.last_transaction
         if changes and used != self._h248_id:
             self._h248_id = used
             changes.append(Keep(NODE, H248_ID, str(used).encode()))
         return changes
+
+    def _made[T](
+        self, kind: str, key: str, make: Callable[[T, float], BindingRecord | CallRecord], of: T | None, offset: float
+    ) -> bytes | None:
+        if of is None:
+            return None
+        try:
+            return encode(make(of, offset))
+        except Exception as error:  # noqa: BLE001  a bug with one record must not end the keeping of all others
+            self.unkept.append(Unkept(kind, key, repr(error)))
+            return None
 
     def _change(self, changes: list[Change], kind: str, key: str, value: bytes | None) -> None:
         kept = self._kept[kind]

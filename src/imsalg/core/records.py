@@ -4,9 +4,13 @@ A record holds what in-dialog routing, release and session timers need, and noth
 Times are Unix time, since the engine's clock means nothing to the next process. A value in the store is one octet with
 the version of the record and MessagePack after it: an array, in the order of the fields. A field that is added stands
 last and has a default; any other change, one of a default in a value that a record holds too, needs a new version.
+
+Peers' text need not be UTF-8 (its other octets are surrogates in our strings), and strings of MessagePack must be. A
+record with such text has ``ESCAPED`` set in its first octet, and each octet of its strings is a character of its own.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -141,17 +145,44 @@ class CallRecord(Struct, frozen=True, array_like=True):
 _TYPES: dict[str, type[Struct]] = {BINDING: BindingRecord, CALL: CallRecord}
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODERS = {kind: msgspec.msgpack.Decoder(record) for kind, record in _TYPES.items()}
+ESCAPED = 0x80
 _MARK = bytes((VERSION,))
+_ESCAPED_MARK = bytes((VERSION | ESCAPED,))
+
+
+def escape(text: str) -> str:
+    """Text without surrogates that stands for ``text``, whatever is in that."""
+    return text.encode("utf-8", "surrogatepass").decode("latin-1")
+
+
+def unescape(text: str) -> str:
+    """What :func:`escape` was given; raises ValueError for what it never returns."""
+    return text.encode("latin-1").decode("utf-8", "surrogatepass")
 
 
 def encode(record: BindingRecord | CallRecord) -> bytes:
-    """The octets of a record."""
-    return _MARK + _ENCODER.encode(record)
+    """The octets of a record, whatever octets its strings were made of."""
+    try:
+        return _MARK + _ENCODER.encode(record)
+    except UnicodeEncodeError:
+        return _ESCAPED_MARK + _ENCODER.encode(_each(escape, msgspec.to_builtins(record, builtin_types=(bytes,))))
+
+
+def _each(change: Callable[[str], str], value: Any) -> Any:
+    """``value`` with every string in it changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, (list, tuple)):
+        return [_each(change, one) for one in value]
+    if isinstance(value, dict):
+        return {_each(change, key): _each(change, one) for key, one in value.items()}
+    return value
 
 
 def decode(kind: str, value: bytes) -> Struct:
     """The record in ``value``; raises ProtocolError ``store.record`` for what is none of this or an earlier version."""
-    version, data = (value[0], value[1:]) if value else (0, b"")
+    mark, data = (value[0], value[1:]) if value else (0, b"")
+    version = mark & ~ESCAPED
     while version != VERSION:
         upgrade = UPGRADES.get((kind, version))
         if upgrade is None:
@@ -161,6 +192,9 @@ def decode(kind: str, value: bytes) -> Struct:
     if decoder is None:
         raise ProtocolError("store.record", f"no records of kind {kind!r} are known")
     try:
+        if mark & ESCAPED:
+            plain = _each(unescape, msgspec.msgpack.decode(data, strict=True))
+            return msgspec.convert(plain, _TYPES[kind], builtin_types=(bytes,))
         return decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, TypeError) as error:
         raise ProtocolError("store.record", f"a {kind} record cannot be read: {error}") from None

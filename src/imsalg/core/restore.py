@@ -4,7 +4,7 @@ Registrations hold for the time that they have left. A binding over TCP or TLS h
 registered and cannot be reached until the UE registers over another one (RFC 5626 4.2.1). Established calls are routed,
 watched and released as before; their contexts are claimed for the gateway, which has ``restart_grace`` to come back and
 is audited then. A call whose media were not agreed is ended towards both sides. What cannot be read, or belongs to
-realms that are not served any more, is left out and forgotten.
+realms that are not served any more, is left out and forgotten; so is what an unexpected fault stops, and that one only.
 """
 
 from collections.abc import Iterable
@@ -14,14 +14,14 @@ from msgspec import Struct
 from imsalg.core.bindings import Binding
 from imsalg.core.context import Context
 from imsalg.core.guard import Guard
-from imsalg.core.journal import Journal
+from imsalg.core.journal import Journal, binding_of
 from imsalg.core.media_events import Side
 from imsalg.core.records import BINDING, CALL, BindingRecord, CallRecord, LegRecord, PartyRecord, decode
 from imsalg.core.reg_event import RegEvents
 from imsalg.core.release import Release
 from imsalg.core.sip_call import Answer, Call, Leg, Party, Stage
 from imsalg.core.tokens import CALL_ACCESS, CALL_CORE
-from imswire.base import LimitExceeded, ProtocolError
+from imswire.base import ProtocolError
 from imswire.sip.flow import Flow
 
 
@@ -64,9 +64,11 @@ class Restorer:
             try:
                 record = decode(kind, value)
                 kept = self._binding(record) if isinstance(record, BindingRecord) else self._call(record)
-            except (ProtocolError, LimitExceeded) as error:
-                self._ctx.log("error", "a kept record is of no use", kind=kind, key=key, error=str(error))
+            except Exception as error:  # noqa: BLE001  the restart is for all the others too
+                text = str(error) if isinstance(error, ProtocolError) else repr(error)
+                self._ctx.log("error", "a kept record is of no use", kind=kind, key=key, error=text)
                 kept = False
+                self._take_back(kind, key)
             if kept:
                 found[kind] += 1
                 continue
@@ -74,11 +76,26 @@ class Restorer:
             if kind == CALL:
                 self._journal.calls.add(key)
             else:
-                aor, _, contact = key.partition("\n")
-                self._journal.bindings.add((aor, contact))
+                self._forget_binding(key)
         return Restored(found[BINDING], found[CALL], left_out)
 
+    def _take_back(self, kind: str, key: str) -> None:
+        """What was made of a call before the fault goes."""
+        call = self._ctx.calls.get(key) if kind == CALL else None
+        if call is None:
+            return
+        try:
+            self._release.end(call)
+        except Exception as error:  # noqa: BLE001  as above
+            self._ctx.log("error", "bug while ending a call", call=key, error=repr(error))
+
     # --- bindings ---
+
+    def _forget_binding(self, key: str) -> None:
+        try:
+            self._journal.bindings.add(binding_of(key))
+        except ValueError:
+            self._ctx.log("error", "a kept record has a key that is none of ours", kind=BINDING, key=key)
 
     def _binding(self, record: BindingRecord) -> bool:
         ctx = self._ctx

@@ -42,6 +42,7 @@ def controls(
             "commits": keeper.commits,
             "written": keeper.records,
             "failures": keeper.failures,
+            "left_out": keeper.left_out,
             "last_commit": keeper.seconds,
         }
 

@@ -44,6 +44,9 @@ def state_measures(metrics: Metrics, keeper: Keeper) -> None:
         ("outcome",),
         lambda: {("done",): keeper.commits, ("failed",): keeper.failures},
     )
+    metrics.counter_of(
+        "state_records_left_out", "Records that could not be made or written at all.", lambda: keeper.left_out
+    )
 
 
 def _calls(metrics: Metrics, engine: Engine, media: MediaHalf) -> None:

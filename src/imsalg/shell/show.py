@@ -197,6 +197,7 @@ def _state(answer: _Row) -> None:
         ("transactions", answer["commits"]),
         ("last one took", f"{1000 * answer['last_commit']:.1f} ms"),
         ("failed", answer["failures"]),
+        ("records left out", answer["left_out"]),
     ]
     print_facts("State for the next start", facts)
 
