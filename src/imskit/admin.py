@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from imskit.exchange import SECONDS, Exchanges
 from imskit.logs import get_logger
+from imskit.plain_json import to_json
 from imskit.settings import SettingsError
 
 log = get_logger("imskit.admin")
@@ -121,7 +122,7 @@ class AdminServer:
             result = handler(query)
             if isinstance(result, Awaitable):
                 result = await result
-            return msgspec.json.encode(_Answer(result=result)) + b"\n"
+            return to_json(_Answer(result=result)) + b"\n"
         except AdminError as error:
             return _error(str(error))
         except Exception as error:  # outermost door: a look at the daemon must not disturb it
@@ -130,7 +131,7 @@ class AdminServer:
 
 
 def _error(text: str) -> bytes:
-    return msgspec.json.encode(_Answer(error=text)) + b"\n"
+    return to_json(_Answer(error=text)) + b"\n"
 
 
 def ask(path: str | Path, query: Query, *, program: str = "the daemon", seconds: float = SECONDS) -> Any:
@@ -144,7 +145,7 @@ def ask(path: str | Path, query: Query, *, program: str = "the daemon", seconds:
         try:
             with _address(path) as address:
                 sock.connect(address)
-            sock.sendall(msgspec.json.encode(query) + b"\n")
+            sock.sendall(to_json(query) + b"\n")
             line = _read_line(sock)
         except OSError as error:
             raise AdminError(_why(path, error, program, seconds)) from None

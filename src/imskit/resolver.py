@@ -24,6 +24,8 @@ from imswire.sip.location import DEFAULT_PORTS, SERVICES, SRV_PREFIX, Target, wa
 MOST_RECORDS = 16
 """NAPTR and SRV records, and addresses of one name, that are looked at."""
 MOST_TARGETS = 32
+MOST_QUESTIONS = 40
+"""Questions of one search: 16 NAPTR records of 16 SRV records each would make hundreds."""
 FOREVER = 3600.0
 """Seconds that an entry of the hosts file is taken to hold."""
 _HOSTS_SIZE = 1_048_576
@@ -74,13 +76,17 @@ class Resolver:
         self._lifetime = lifetime
         self._udp_size = udp_size
         self._room = asyncio.Semaphore(at_once)
+        self._reserved = asyncio.Semaphore(at_once)
         self._resolver: dns.asyncresolver.Resolver | None = None
         self.questions = 0
 
-    async def locate(self, where: Where) -> Located:
-        """Find the servers of ``where``; never raises, and ends within the lifetime."""
+    async def locate(self, where: Where, *, reserved: bool = False) -> Located:
+        """Find the servers of ``where``; never raises, and ends within the lifetime.
+
+        ``reserved``: it does not wait behind searches without this mark.
+        """
         try:
-            async with asyncio.timeout(self._lifetime), self._room:
+            async with asyncio.timeout(self._lifetime), self._reserved if reserved else self._room:
                 search = _Search(self._ask, self._hosts)
                 targets = await search.run(where)
         except TimeoutError:
@@ -131,6 +137,7 @@ class _Search:
         self._asking = ask
         self._hosts = hosts
         self._addresses: dict[tuple[str, frozenset[bool]], tuple[str, ...]] = {}
+        self._questions = 0
         self.ttl = FOREVER
         self.why = ""
 
@@ -209,6 +216,10 @@ class _Search:
         return self._hosts is not None and bool(self._hosts.get(host))
 
     async def _ask(self, name: str, kind: str) -> list[Any]:
+        if self._questions >= MOST_QUESTIONS:  # what was found by then is what there is
+            self.why = f"its records lead to more than {MOST_QUESTIONS} questions"
+            return []
+        self._questions += 1
         records, ttl = await self._asking(name, kind)
         if records:
             self.ttl = min(self.ttl, ttl)

@@ -6,9 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from imskit.logs import get_logger
+from imskit.plain_json import to_json
 
 log = get_logger("imskit.trace")
 
@@ -33,7 +32,6 @@ class Tracer:
         self._octets = 0
         self._descriptor = -1
         self._timer: asyncio.TimerHandle | None = None
-        self._encode = msgspec.json.Encoder(enc_hook=str).encode
         if self.enabled:
             self._open()
 
@@ -41,7 +39,7 @@ class Tracer:
         """Add one line: ``t`` (Unix seconds), ``node``, ``kind`` and then ``fields`` (JSON values; others as text)."""
         if not self.enabled:
             return
-        line = self._encode({"t": round(time.time(), 6), "node": self.node, "kind": kind, **fields})
+        line = to_json({"t": round(time.time(), 6), "node": self.node, "kind": kind, **fields})
         self._lines.append(line)
         self._octets += len(line) + 1
         if self._octets >= _FLUSH_ABOVE:

@@ -365,3 +365,21 @@ def test_releases_from_the_called_side() -> None:
     book.receive(SCSCF, from_called("BYE", 2, invite))
     book.feed(wire(answer(book.request("BYE"), 200), UE))
     finish(book, gateway)
+
+
+def test_a_release_that_is_due_sooner_does_not_wait_behind_an_older_one() -> None:
+    """Ends differ in how long they are waited for (64*T1, twice that): none stands behind another."""
+    book = Book()
+    _, ok = plain_call(book)
+    book.receive(UE, from_caller("BYE", 3, ok))  # it goes on and gets no answer: twice 64*T1
+    book.out()
+    book.receive(UE, request(call_id="call-2", branch="v2", from_="<sip:alice@example.net>;tag=al2"))
+    book.feed(wire(answer(book.request("INVITE"), 200, BOB), SCSCF))
+    context = book.engine.context
+    first, second = context.calls.values()
+    context.pending.append(EndCall(second.key, 488, "media failed"))
+    book.feed(Drain(1e6))  # the BYE to the caller waits for its ACK: 64*T1
+    due = book.now + book.settings.timers.t64
+    assert context.ending.next_timer() == due
+    assert context.ending.expire(due) == [second]
+    assert context.ending.expire(due + book.settings.timers.t64) == [first]

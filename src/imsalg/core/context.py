@@ -14,7 +14,7 @@ from imsalg.core.asserting import Asserting
 from imsalg.core.bindings import Binding, Registrar
 from imsalg.core.deadlines import Deadlines
 from imsalg.core.emergency import Emergency
-from imsalg.core.events import Command
+from imsalg.core.events import Command, Resolve
 from imsalg.core.hops import Hops
 from imsalg.core.media_events import (
     CallEnded,
@@ -144,9 +144,9 @@ class Context:
         self.holds: dict[int, Forward] = {}
         self.behind: dict[ServerKey, Behind] = {}  # requests that wait behind a held ACK
         self._last_hold = 0
-        # Equal durations each, so insertion order is order of time.
+        # Equal durations, and last again when it is set again: the order is that of time.
         self.linger: OrderedDict[Forward, float] = OrderedDict()
-        self.ending: OrderedDict[Call, float] = OrderedDict()
+        self.ending: Deadlines[Call] = Deadlines()
         self.deadlines: Deadlines[Call] = Deadlines()
         self.draining = False
         self.changed: set[str] | None = None  # keys of calls, for whoever writes them down (imsalg.core.journal)
@@ -270,9 +270,9 @@ class Context:
     def _settled(self, forward: Forward) -> bool:
         """Find out where a next hop given by name is; False while that takes its time."""
         outcome = self.hops.settle(forward, self.now)
-        if outcome is not True:
-            if outcome is not False:
-                self.out.append(outcome)
+        if isinstance(outcome, Resolve):
+            self.out.append(outcome)
+        if forward.hop is not None:
             return False
         if forward.call is not None:
             forward.call.flows[other(forward.side)] = forward.flow
@@ -387,7 +387,7 @@ class Context:
                 forward.aborted = True  # another dialog may still accept; nobody is left here who would end it
             if forward.server is None or (forward.answered and not forward.aborted):
                 self.drop_forward(forward)  # an aborted one stays: its 2xx may still come and must be ended
-        self.ending.pop(call, None)
+        self.ending.discard(call)
         self.deadlines.discard(call)
         self.mark(call)
         if self.calls.pop(call.key, None) is not None:

@@ -180,9 +180,8 @@ class Engine:
         self._reg_events.expire(now)
         while ctx.linger and (first := next(iter(ctx.linger.items())))[1] <= now:
             self._responses.lingered(first[0])
-        while ctx.ending and (last := next(iter(ctx.ending.items())))[1] <= now:
-            del ctx.ending[last[0]]
-            self._release.ending_due(last[0])
+        for call in ctx.ending.expire(now):
+            self._release.ending_due(call)
         for call in ctx.deadlines.expire(now):
             self._guard.due(call)
         for forward in ctx.hops.tries.expire(now):
@@ -201,15 +200,15 @@ class Engine:
             ctx.registrar.next_timer(),
             self._reg_events.next_timer(),
             ctx.deadlines.next_timer(),
+            ctx.ending.next_timer(),
             ctx.hops.tries.next_timer(),
             self._drain_by,
         )
         for time in others:
             if time is not None and (earliest is None or time < earliest):
                 earliest = time
-        for fixed in (ctx.linger, ctx.ending):
-            if fixed and (earliest is None or next(iter(fixed.values())) < earliest):
-                earliest = next(iter(fixed.values()))
+        if ctx.linger and (earliest is None or next(iter(ctx.linger.values())) < earliest):
+            earliest = next(iter(ctx.linger.values()))
         return earliest
 
     def _take(self) -> list[Command]:

@@ -59,11 +59,13 @@ class SendFailed(Struct, frozen=True):
 class Resolve(Struct, frozen=True):
     """Locate ``hop`` (RFC 3263) by what ``offers`` can reach (pairs of transport and whether it is IPv6).
 
-    Exactly one :class:`Resolved` follows, within a bounded time.
+    Exactly one :class:`Resolved` follows, within a bounded time. ``own``: the settings name it, so that no name that
+    peers made up may stand in its way.
     """
 
     hop: Hop
     offers: frozenset[tuple[str, bool]]
+    own: bool = False
 
 
 class Resolved(Struct, frozen=True):

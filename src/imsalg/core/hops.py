@@ -3,6 +3,9 @@
 A forward whose next hop is a name waits here until the shell has located it; CANCEL and the end of the call find it
 like any request that has not gone out. Each try is a transaction with a branch of its own (RFC 3263 4.3, RFC 3261
 16.6 step 8). What failed is avoided for a while, so that the next request does not wait for it again.
+
+Names that the settings give (the way into the core) have room of their own, beside that of names that peers may make
+up; an answer for one is used beyond its time while a new search runs or fails (RFC 8767), so that no request waits.
 """
 
 from collections import OrderedDict
@@ -16,21 +19,25 @@ from imsalg.core.events import Resolve, Resolved
 from imsalg.core.routing import Network
 from imsalg.core.sip_call import Answer, Forward
 from imsalg.settings import Settings
-from imswire.base import LimitExceeded
+from imswire.base import LimitExceeded, ProtocolError
 from imswire.sip.flow import Flow
 from imswire.sip.location import Hop, Target, in_order
 
 OVERHEAD = 140
 """Octets that our Via and a Content-Length add to a request."""
 MOST_AVOIDED = 4096
+STALE_FOR = 86_400.0
+"""Seconds that an answer for a configured name may be used beyond its time (RFC 8767 4: one to three days)."""
 
 
 class _Known(Struct, frozen=True):
-    """What a search found; ``until`` is on the engine's clock."""
+    """What a search found. It holds until ``until`` and may be used, when nothing newer is there, until ``usable``;
+    both are on the engine's clock."""
 
     targets: tuple[Target, ...]
     until: float
     answer: Answer | None
+    usable: float
 
 
 class Hops:
@@ -41,6 +48,7 @@ class Hops:
         self._network = network
         self._token = token
         self._known: OrderedDict[Hop, _Known] = OrderedDict()
+        self._own: dict[Hop, _Known | None] = dict.fromkeys(_configured(settings, network))
         self._waiting: dict[Hop, dict[Forward, None]] = {}
         self._avoided: OrderedDict[tuple[str, tuple[str, int]], float] = OrderedDict()
         self.limits = {
@@ -56,7 +64,7 @@ class Hops:
         self.failovers = 0
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._known) + sum(known is not None for known in self._own.values())
 
     @property
     def waiting(self) -> int:
@@ -68,24 +76,28 @@ class Hops:
     def settle(self, forward: Forward, now: float) -> Resolve | bool:
         """Give ``forward`` its flow. True when it may go now; else it waits, with the question to be asked, if any.
 
+        With an answer beyond its time it may go (its ``hop`` is None then), and there is a question all the same.
         Raises :class:`Answer` when its name leads nowhere, LimitExceeded when too much is being looked up.
         """
         hop = forward.hop
         if hop is None:
             return True
-        known = self._known.get(hop)
+        own = hop in self._own
+        known = self._own[hop] if own else self._known.get(hop)
         if known is not None and known.until > now:
             if known.answer is not None:
                 raise known.answer
             self._aim(forward, hop, known.targets, now)
             return True
-        if (waiting := self._waiting.get(hop)) is not None:
+        may_go = known is not None and known.usable > now and self._aimed(forward, hop, known.targets, now)
+        if (waiting := self._waiting.get(hop)) is None:
+            if not own and len(self._waiting) - len(self._own.keys() & self._waiting.keys()) >= self._settings.searches:
+                raise LimitExceeded("dns.searches", "too many names are being looked up")
+            self._waiting[hop] = {} if may_go else {forward: None}
+            return Resolve(hop, self._network.offers(hop.realm), own)
+        if not may_go:
             waiting[forward] = None
-            return False
-        if len(self._waiting) >= self._settings.searches:
-            raise LimitExceeded("dns.searches", "too many names are being looked up")
-        self._waiting[hop] = {forward: None}
-        return Resolve(hop, self._network.offers(hop.realm))
+        return may_go
 
     def resolved(self, event: Resolved, now: float) -> list[Forward]:
         """Note what was found; returns what waited for it, in order."""
@@ -99,16 +111,32 @@ class Hops:
             seconds = settings.least_ttl if event.unsure else settings.negative_ttl
             # RFC 3261 21.5.5: a server that was needed to process the request (it names DNS) did not answer in time.
             answer = Answer(504 if event.unsure else 502, f"{event.hop.host}: {event.error}")
-        self._known[event.hop] = _Known(event.targets, now + seconds, answer)
+        waiting = list(self._waiting.pop(event.hop, ()))
+        if event.hop in self._own:
+            before = self._own[event.hop]
+            if event.unsure and before is not None and before.usable > now:
+                self._own[event.hop] = _Known(before.targets, min(now + seconds, before.usable), None, before.usable)
+            else:
+                usable = now + seconds + STALE_FOR if event.targets else 0.0
+                self._own[event.hop] = _Known(event.targets, now + seconds, answer, usable)
+            return waiting
+        self._known[event.hop] = _Known(event.targets, now + seconds, answer, 0.0)
         self._known.move_to_end(event.hop)
         if len(self._known) > settings.names:
             self._known.popitem(last=False)
-        return list(self._waiting.pop(event.hop, ()))
+        return waiting
 
     def leave(self, forward: Forward) -> None:
         """``forward`` waits no longer."""
         if forward.hop is not None and (waiting := self._waiting.get(forward.hop)) is not None:
             waiting.pop(forward, None)
+
+    def _aimed(self, forward: Forward, hop: Hop, targets: tuple[Target, ...], now: float) -> bool:
+        try:
+            self._aim(forward, hop, targets, now)
+        except Answer:
+            return False
+        return True
 
     def _aim(self, forward: Forward, hop: Hop, targets: tuple[Target, ...], now: float) -> None:
         places = in_order(targets, self._pick)
@@ -185,3 +213,19 @@ class Hops:
             return flow
         tcp = self._network.sibling(flow, "tcp")
         return flow if tcp is None or self._is_avoided(tcp, now) else tcp
+
+
+def _configured(settings: Settings, network: Network) -> list[Hop]:
+    """The names that the settings give for next hops."""
+    hops: list[Hop] = []
+    for name, realm in settings.realm.items():
+        if realm.kind != "core":
+            continue
+        for uri in (realm.next_hop, realm.emergency_next_hop, realm.emergency_register_next_hop):
+            try:
+                way = network.resolve(uri, name) if uri else None
+            except ProtocolError:
+                continue  # it is refused when a request is to go there
+            if isinstance(way, Hop):
+                hops.append(way)
+    return hops

@@ -132,7 +132,7 @@ class Release:
         call.stage = Stage.ENDING
         ctx.mark(call)
         self.media_over(call)
-        ctx.ending[call] = ctx.now + ctx.settings.timers.t64
+        ctx.ending.set(call, ctx.now + ctx.settings.timers.t64)
         called = other(call.caller_side)
         for leg in legs:
             if called is not but:
@@ -168,7 +168,7 @@ class Release:
             call.stage = Stage.ENDING
             ctx.mark(call)
             self.media_over(call)
-            ctx.ending[call] = ctx.now + 2 * ctx.settings.timers.t64
+            ctx.ending.set(call, ctx.now + 2 * ctx.settings.timers.t64)
 
     def bye_answered(self, call: Call | None) -> None:
         """A BYE, forwarded or our own, has its answer: forget the call when no other is under way."""

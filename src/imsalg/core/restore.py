@@ -146,7 +146,7 @@ class Restorer:
         call.binding, call.urgent = record.binding, record.urgent
         ctx.resume_call(call, record.since + self._offset)
         if record.ending:
-            ctx.ending[call] = ctx.now + 2 * ctx.settings.timers.t64
+            ctx.ending.set(call, ctx.now + 2 * ctx.settings.timers.t64)
             return True
         call.refresh_by = _mono(record.refresh_by, self._offset)
         call.ack_by = _mono(record.ack_by, self._offset)

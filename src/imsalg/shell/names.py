@@ -29,7 +29,8 @@ class NameDoor:
         hop = command.hop
         error, done = "the search broke off", False
         try:
-            found = await self.resolver.locate(Where(hop.host, hop.port, hop.transport, hop.secure, command.offers))
+            where = Where(hop.host, hop.port, hop.transport, hop.secure, command.offers)
+            found = await self.resolver.locate(where, reserved=command.own)
             done = True
         finally:
             if not done:

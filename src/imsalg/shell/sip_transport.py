@@ -38,6 +38,9 @@ class SipDoor:
         self._clock = asyncio.get_running_loop().time
         self._stun_rate = self._stun_left = limits.stun_rate
         self._stun_second = 0
+        self._stun_share = limits.stun_source_rate
+        self._stun_sources: dict[str, int] = {}
+        """Answered in this second, by source address: no more entries than the rate of all."""
         self.transports = SipTransports(
             lambda: StreamFramer(self._limits),
             on_datagram=self._datagram,
@@ -62,13 +65,20 @@ class SipDoor:
         self._message(flow, data)
 
     def _stun(self, flow: Flow, data: bytes) -> None:
-        """A keep-alive (RFC 5626 5.4, 8): answered at once, up to so many in a second, whatever else there is to do."""
+        """A keep-alive (RFC 5626 5.4, 8): answered at once, up to so many in a second, whatever else there is to do.
+
+        One address has a share of them only, so that it does not take those of all UEs.
+        """
         second = int(self._clock())
         if second != self._stun_second:
             self._stun_second, self._stun_left = second, self._stun_rate
-        self._stun_left -= 1
-        if self._stun_left < 0:
+            self._stun_sources.clear()
+        source = flow.remote[0]
+        used = self._stun_sources.get(source, 0)
+        if self._stun_left <= 0 or used >= self._stun_share:
             return
+        self._stun_left -= 1
+        self._stun_sources[source] = used + 1
         try:
             reply = answer(parse_request(data), flow.remote)
         except ProtocolError:

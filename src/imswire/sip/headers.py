@@ -58,6 +58,8 @@ NOT_LISTS = frozenset(
 )
 
 _CACHE_LIMIT = 2048
+NAME_LENGTH = 64
+"""Characters of the longest header name that is remembered."""
 _cache: dict[str, str] = {}
 _written: dict[str, str] = {}
 _TOP_LEVEL = re.compile(r'"(?:[^"\\]|\\.)*"|<[^>]*>|[,"<]', re.DOTALL)
@@ -67,15 +69,16 @@ _NAME = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")
 def canonical(name: str) -> str:
     """The lower-case long form of a header name: ``v`` and ``Via`` both give ``via``.
 
-    The memo is bounded: names beyond the limit are computed anew each time.
+    The memo is bounded: long names are computed anew each time, and it begins anew when it is full.
     """
     found = _cache.get(name)
     if found is None:
         lower = name.lower()
         # One object per well-known name: comparing keys is then mostly comparing addresses.
-        found = sys.intern(COMPACT.get(lower, lower)) if len(_cache) < _CACHE_LIMIT else COMPACT.get(lower, lower)
-        if len(_cache) < _CACHE_LIMIT:
-            _cache[name] = found
+        found = COMPACT.get(lower, lower)
+        if len(name) <= NAME_LENGTH:
+            found = sys.intern(found)
+            remember(_cache, name, found)
     return found
 
 
@@ -84,9 +87,17 @@ def _checked(name: str) -> str | None:
     found = _written.get(name)
     if found is None and _NAME.fullmatch(name):
         found = canonical(name)
-        if len(_written) < _CACHE_LIMIT:
-            _written[name] = found
+        remember(_written, name, found)
     return found
+
+
+def remember(memo: dict[str, str], name: str, found: str) -> None:
+    """Keep what was found of a header name, in bounded room: what peers make up does not stay."""
+    if len(name) > NAME_LENGTH:
+        return
+    if len(memo) >= _CACHE_LIMIT:
+        memo.clear()
+    memo[name] = found
 
 
 def split_values(text: str) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from imswire.base import ProtocolError
 from imswire.sip.faults import BadMessage
-from imswire.sip.headers import Headers, canonical, first_of
+from imswire.sip.headers import Headers, canonical, first_of, remember
 from imswire.sip.values import CSeq, NameAddr, Via
 
 _HEADER_NAME = re.compile(r"([A-Za-z0-9.!%*_+`'~-]+)[ \t]*")
@@ -25,7 +25,6 @@ def unfold(lines: list[str]) -> list[str]:
     return ["\r\n".join(parts) for parts in kept]
 
 
-_KNOWN_LIMIT = 2048
 _known: dict[str, str] = {}
 
 
@@ -37,8 +36,7 @@ def _key(name: str, colon: str) -> str:
     if match is None:
         raise BadMessage("sip.header", f"{name[:80]!r} is not a header name")
     key = canonical(match.group(1))
-    if len(_known) < _KNOWN_LIMIT:
-        _known[name] = key
+    remember(_known, name, key)
     return key
 
 
