@@ -79,11 +79,12 @@ def test_the_gateway_connects_to_s_server(tmp_path: Path, version: Literal["1.2"
             port = free_port()
             process = openssl("s_server", f"-accept 127.0.0.1:{port} -Verify 1 -naccept 1", version, tmp_path)
             try:
-                # s_server does not say when it listens: dial until it does.
+                # s_server does not say when it listens: dial until it does. From another address: a dial that happened
+                # to leave from the port it goes to, while nobody listens there, would connect to itself.
                 leg = 100
                 while True:
                     leg += 1
-                    r(orders.Dial(leg, "127.0.0.1", 0, "127.0.0.1", port))
+                    r(orders.Dial(leg, "127.0.0.2", 0, "127.0.0.1", port))
                     await until(functools.partial(dialled, r, leg))
                     if r.seen(orders.Connected, leg):
                         break
