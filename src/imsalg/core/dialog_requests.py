@@ -2,7 +2,7 @@
 
 from imsalg.core import header_policy
 from imsalg.core.context import Context
-from imsalg.core.flow_dialogs import FlowDialogs, host_of
+from imsalg.core.flow_dialogs import FlowDialogs, host_of, refuse_media, target_of
 from imsalg.core.guard import Guard
 from imsalg.core.media_events import Side
 from imsalg.core.offers import Offers
@@ -132,7 +132,8 @@ class DialogRequests:
         reject = self._ctx.settings.realm[call.realms[Side.ACCESS]].route_check == "reject"
         routes = self._release.dialog_routes(call, Side.CORE, party)
         check_route(outgoing, routes, "dialog", reject=reject)
-        if routes or outgoing.uri in party.contact or host_of(outgoing.uri) == host_of(party.contact):
+        target = "" if routes else target_of(party.contact)
+        if routes or outgoing.uri == target or host_of(outgoing.uri) == host_of(target):
             return self._ctx.network.resolve(next_uri(outgoing), call.realms[Side.CORE])
         if reject:
             raise Answer(400, "the Request-URI is not the remote target of the dialog")
@@ -154,6 +155,7 @@ class DialogRequests:
         ctx = self._ctx
         if side is Side.ACCESS:
             check_agreement(ctx, request, flow)
+        refuse_media(request)
         kind, payload = open_token(ctx, user)
         if kind in (CALL_ACCESS, CALL_CORE):
             raise Answer(481)

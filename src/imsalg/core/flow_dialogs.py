@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 from imsalg.core.context import Context
 from imsalg.core.media_events import Side
+from imsalg.core.offers import OFFERING
 from imsalg.core.routing import Way, next_uri
+from imsalg.core.sdp_body import readable, sdp_of
 from imsalg.core.sip_call import Answer, other
 from imsalg.core.tokens import FLOW_ACCESS, FLOW_CORE, PATH, Kind, pack_flow, unpack_flow
 from imswire.base import ProtocolError
@@ -36,7 +38,7 @@ class FlowDialogs:
         payload = pack_flow(ue_flow)
         core = self._ctx.mint.seal(FLOW_CORE, payload)
         if side is Side.CORE:  # the UE's route set is what stands here already
-            beyond = self._digest(outgoing.headers.values("record-route"), outgoing.headers.get("contact"))
+            beyond = self._digest(outgoing.headers.values("record-route"), target_of(outgoing.headers.get("contact")))
             payload = payload + b"|" + beyond
         return {Side.CORE: core, Side.ACCESS: self._ctx.mint.seal(FLOW_ACCESS, payload)}
 
@@ -50,7 +52,7 @@ class FlowDialogs:
         core = ctx.mint.seal(FLOW_CORE, payload)
         values = [value for line in lines for value in split_values(line)]
         beyond = next((values[:index][::-1] for index, value in enumerate(values) if core in value), [])
-        sealed = ctx.mint.seal(FLOW_ACCESS, payload + b"|" + self._digest(beyond, headers.get("contact")))
+        sealed = ctx.mint.seal(FLOW_ACCESS, payload + b"|" + self._digest(beyond, target_of(headers.get("contact"))))
         headers.remove("record-route")
         for line in lines:
             headers.add("Record-Route", line.replace(token, sealed))
@@ -86,6 +88,8 @@ class FlowDialogs:
         core = ctx.cores[realm]
         routes = outgoing.headers.values("route")
         if digest and self._digest(routes, outgoing.uri) == digest:
+            if any(value[:1] != "<" for value in routes):  # no display name of the UE's making goes on
+                outgoing.headers.set("Route", ", ".join(f"<{NameAddr.parse(value).uri}>" for value in routes))
             return ctx.network.resolve(next_uri(outgoing), core)
         if routes:
             raise Answer(400, "Route differs from the route set of the dialog")
@@ -102,7 +106,7 @@ class FlowDialogs:
         """Take off our value of the other side, if it is the next and of the same flow."""
         ctx = self._ctx
         top = outgoing.headers.first_value("route")
-        own = ctx.network.own(top) if top is not None else None
+        own = ctx.network.own_route(top) if top is not None else None
         if own is None or own.user[:1] != kind:
             return
         try:
@@ -112,26 +116,45 @@ class FlowDialogs:
         if b"|".join(payload.split(b"|")[:_FLOW_PARTS]) == plain:
             outgoing.headers.remove_first_value("route")
 
-    def _digest(self, routes: Sequence[str], target: str | None) -> bytes:
+    def _digest(self, routes: Sequence[str], target: str) -> bytes:
         """A keyed digest of a route set or, when it is empty, of the host that the remote target names."""
         text = "\n".join(bare(value) for value in routes) if routes else host_of(target)
         return self._ctx.mint.digest(text)
 
 
 def bare(value: str) -> str:
-    """A Route value for comparison: its URI without case and angle brackets."""
-    start = value.find("<") + 1
-    end = value.find(">", start) if start else len(value)
-    return value[start:end].strip().lower()
+    """A Route value for comparison: its URI, without case; raises ProtocolError for one that cannot be read."""
+    return NameAddr.parse(value).uri.lower()
 
 
-def host_of(target: str | None) -> str:
-    """``host:port`` of a Contact value or URI for comparison; the text itself where it is no SIP URI."""
-    if not target:
+def target_of(contact: str | None) -> str:
+    """The URI in a Contact value; the text itself where it cannot be read, "" without one."""
+    if not contact:
         return ""
     try:
-        text = NameAddr.parse(split_values(target)[0]).uri if "<" in target else target.partition(";")[0]
-        uri = SipUri.parse(text)
+        return NameAddr.parse(split_values(contact)[0]).uri
     except (ProtocolError, IndexError):
-        return target.lower()
-    return f"{uri.param('maddr') or uri.hostport}".lower()
+        return contact
+
+
+def host_of(uri: str) -> str:
+    """``host:port`` where a request to ``uri`` goes, for comparison; the text itself where it is no SIP URI."""
+    try:
+        parsed = SipUri.parse(uri)
+    except ProtocolError:
+        return uri.lower()
+    return f"{parsed.param('maddr') or parsed.hostport}".lower()
+
+
+def refuse_media(request: Request) -> None:
+    """Raise Answer 481 or 403 where a request in a dialog that is no call would agree upon media.
+
+    Only calls pass the media half; a session along a subscription would go by it (RFC 5057 4.1: what the dialog has
+    no usage of gets 481).
+    """
+    if request.method in OFFERING:
+        raise Answer(481, "this dialog is no call")
+    if request.body:
+        readable(request)
+        if sdp_of(request) is not None:
+            raise Answer(403, "media is agreed upon in calls alone")

@@ -253,7 +253,7 @@ def _beyond(values: list[str], token: str, ctx: Context) -> list[str]:
     They stand above our own value on that side (RFC 3261 12.1.2 reverses the list for the caller's end).
     """
     for index, value in enumerate(values):
-        own = ctx.network.own(value) if token in value else None
+        own = ctx.network.own_route(value) if token in value else None
         if own is not None and own.user == token:
             return values[:index][::-1]
     return []

@@ -5,11 +5,11 @@ from imsalg.core.dialog_requests import DialogRequests
 from imsalg.core.initial_requests import InitialRequests
 from imsalg.core.media_events import Side
 from imsalg.core.offers import OFFERING
-from imsalg.core.request_checks import forwardable
+from imsalg.core.request_checks import check_uri, forwardable
 from imsalg.core.routing import unwrap_strict
 from imsalg.core.sdp_body import readable
 from imsalg.core.sip_call import Answer, tag_of
-from imsalg.core.tokens import KINDS
+from imswire.base import ProtocolError
 from imswire.sip.flow import Flow
 from imswire.sip.message import Request
 from imswire.sip.transaction import ServerKey
@@ -46,8 +46,9 @@ class Requests:
         outgoing = forwardable(ctx, request, side)
         in_dialog = bool(tag_of(request.headers.get("to")))
         own = ctx.network.own(outgoing.uri) if in_dialog or "route" in outgoing.headers else None
-        if own is not None and own.user[:1] in KINDS:  # 16.4: a strict router put our Route value into the Request-URI
+        if own is not None and self._made_here(own.user):  # 16.4: a strict router put our Route into the Request-URI
             unwrap_strict(outgoing)
+            check_uri(outgoing.uri)
             user: str | None = own.user
         else:
             user = ctx.network.pop_own(outgoing.headers)
@@ -60,6 +61,14 @@ class Requests:
         else:
             self._initial.to_ue(key, request, outgoing, flow, user)
 
+    def _made_here(self, user: str) -> bool:
+        """True for a token of this node; a user of that host may have a name that begins like one."""
+        try:
+            self._ctx.mint.open(user)
+        except ProtocolError:
+            return False
+        return True
+
     def _to_this_node(self, request: Request) -> bool:
         """An OPTIONS for this node itself (RFC 3261 11), or one that ends here for want of hops (16.3)."""
         if request.max_forwards == 0:
@@ -68,4 +77,4 @@ class Requests:
         if own is None or own.user:
             return False
         routes = request.headers.values("route")
-        return all((found := self._ctx.network.own(value)) is not None and not found.user for value in routes)
+        return all((found := self._ctx.network.own_route(value)) is not None and not found.user for value in routes)

@@ -193,22 +193,31 @@ class Network:
                 return Hop(host, uri.port or 0, named, secure, flow)
         return None
 
-    def own(self, value: str) -> OwnRoute | None:
-        """Tell whether a Route value or URI names this node, and its user part; None when it does not."""
-        start = value.find("<") + 1
-        end = value.find(">", start) if start else len(value)
-        text = value[start:end]
-        if text[:4].lower() == "sip:":
-            text = text[4:]
-        elif text[:5].lower() == "sips:":
-            text = text[5:]
+    def own(self, uri: str) -> OwnRoute | None:
+        """Tell whether a URI names this node, and its user part; None when it does not."""
+        if uri[:4].lower() == "sip:":
+            text = uri[4:]
+        elif uri[:5].lower() == "sips:":
+            text = uri[5:]
         else:
             return None
-        address, _, params = text.partition(";")
-        user, at, hostport = address.rpartition("@")
+        user, at, rest = text.rpartition("@")  # a user part may hold a semicolon, what follows the host no "@"
+        hostport, _, params = rest.partition(";")
         if hostport.lower() not in self._own:
             return None
         return OwnRoute(user if at else "", "lr" in params.lower().split(";"))
+
+    def own_route(self, value: str) -> OwnRoute | None:
+        """The same of a Route (or Record-Route) value; None also for one that cannot be read.
+
+        Read as whoever sends it on reads it: a display name may hold what looks like another value.
+        """
+        if value[:1] == "<" and value.find(">") == len(value) - 1:
+            return self.own(value[1:-1])
+        try:
+            return self.own(NameAddr.parse(value).uri)
+        except ProtocolError:
+            return None
 
     def pop_own(self, headers: Headers) -> str | None:
         """Take our own values off the top of Route, up to the first with a user part (RFC 3261 16.4).
@@ -217,7 +226,10 @@ class Network:
         further value of ours may belong to another call of a spiral and stays.
         """
         user: str | None = None
-        while not user and (top := headers.first_value("route")) is not None and (own := self.own(top)) is not None:
+        while not user and (top := headers.first_value("route")) is not None:
+            own = self.own_route(top)
+            if own is None:
+                break
             headers.remove_first_value("route")
             user = own.user
         return user
@@ -227,7 +239,7 @@ class Network:
         top = headers.first_value("route")
         if top is None or user not in top:
             return False
-        own = self.own(top)
+        own = self.own_route(top)
         if own is None or own.user != user:
             return False
         headers.remove_first_value("route")

@@ -25,10 +25,14 @@ NETWORK = Network(
         ("<sip:tok@10.0.0.1:5062;lr>", None),
         ("<sip:10.0.0.1.example.net;lr>", None),
         ("<tel:+1>", None),
+        ('"<sip:tok@10.0.0.1:5060;lr>" <sip:elsewhere;lr>', None),
+        ('"<sip:elsewhere;lr>" <sip:tok@10.0.0.1:5060;lr>', OwnRoute("tok", True)),
+        ("<sip:10.0.0.1:5060;x@elsewhere;lr>", None),
+        ('"unreadable <sip:tok@10.0.0.1:5060;lr>', None),
     ],
 )
 def test_which_values_are_ours(value: str, own: OwnRoute | None) -> None:
-    assert NETWORK.own(value) == own
+    assert NETWORK.own_route(value) == own
 
 
 def test_own_values_are_popped_up_to_the_first_token() -> None:
