@@ -57,16 +57,16 @@ def test_a_ue_cannot_send_to_anybody_along_a_subscription() -> None:
         book.receive(UE, again(*routes, branch=f"x{number}"))
         assert book.response(400)
     book.receive(UE, again(access, core, uri="sip:evil@10.66.6.6", branch="x9"))  # the route set left out
-    ((sent, flow),) = [(m, f) for m, f in book.out() if isinstance(m, Request)]
-    assert flow == SCSCF
-    assert sent.uri == "sip:evil@10.66.6.6"
+    assert book.response(481)
 
 
-def test_another_target_without_a_route_set_goes_to_the_core() -> None:
+def test_another_target_without_a_route_set_is_481() -> None:
     book = Book()
     _, ok = subscribed(book)
     book.receive(UE, again(*routes_of(ok), uri="sip:evil@10.66.6.6"))
-    assert [f for m, f in book.out() if isinstance(m, Request)] == [SCSCF]
+    assert book.response(481)
+    book.receive(UE, again(*routes_of(ok), branch="s3"))
+    assert [f.remote for m, f in book.out() if isinstance(m, Request)] == [("10.9.0.30", 5070)]
 
 
 def test_the_token_of_the_request_alone_is_not_enough() -> None:

@@ -4,9 +4,22 @@ Each attack stands beside what looks like it and has to go on working (RFC 3261 
 """
 
 import pytest
-from tests.playbook.alg_harness import AUDIO, SCSCF, UE, Book, answer, register, request, settings, wire
+from tests.playbook.alg_harness import (
+    ACCESS,
+    AUDIO,
+    LISTENERS,
+    SCSCF,
+    UE,
+    Book,
+    answer,
+    register,
+    request,
+    settings,
+    wire,
+)
 from tests.playbook.test_alg_dialogs import CONTACT, again, routes_of, subscribed
 
+from imsalg.core.routing import Listener
 from imswire.sip.flow import Flow
 from imswire.sip.message import Request, Response
 
@@ -215,3 +228,154 @@ def test_what_a_strict_router_leaves_is_unwrapped_and_checked() -> None:
     for number, (last, status) in enumerate((("<sip:eve@x.example?Replaces=abc>", 400), ("<http://x>", 416)), 3):
         book.receive(UE, inside("INFO", ok, number=number, branch=f"s{number}", uri=ours, routes=[*rest, last]))
         assert book.response(status)
+
+
+# --- a token is no permit ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["MESSAGE", "SUBSCRIBE", "REFER", "NOTIFY"])
+def test_a_subscription_ends_with_the_registration(method: str) -> None:
+    book = Book()
+    _, ok = subscribed(book, BEYOND)
+    book.receive(UE, again(*routes_of(ok), method=method))
+    assert [sent.method for sent, _ in sent_by(book)] == [method]
+    registrar = book.engine.context.registrar
+    [binding] = registrar.bindings()
+    registrar.remove(binding)
+    book.receive(UE, again(*routes_of(ok), method=method, branch="s3"))
+    assert book.response(403)
+    book.now += 1
+    register(book)
+    book.receive(UE, again(*routes_of(ok), method=method, branch="s4"))
+    assert [sent.method for sent, _ in sent_by(book)] == [method]
+
+
+@pytest.mark.parametrize(("method", "status"), [("SUBSCRIBE", 481), ("MESSAGE", 481), ("NOTIFY", 0)])
+def test_a_token_from_before_the_answer_leads_nowhere_but_with_a_notify(method: str, status: int) -> None:
+    book = Book()
+    sent, _ = subscribed(book)
+    core, access = sent.headers.values("record-route")
+    book.receive(UE, again(access, core, method=method, uri="sip:premium@other.example"))
+    if status:
+        assert book.response(status)
+    else:
+        assert [flow for _, flow in sent_by(book)] == [SCSCF]
+
+
+def test_a_registration_for_emergencies_does_not_carry_a_subscription() -> None:
+    book = Book()
+    _, ok = subscribed(book, BEYOND)
+    [binding] = book.engine.context.registrar.bindings()
+    binding.emergency = True
+    book.receive(UE, again(*routes_of(ok)))
+    assert book.response(403)
+
+
+# --- what began over TLS ----------------------------------------------------------------------------------------------
+
+TLS = Flow("tls", "access", ("10.0.0.1", 5061), ("10.0.0.7", 40_000), 7)
+OPEN = Flow("udp", "access", ACCESS, ("10.0.0.7", 9_999))
+AGREED = ("Security-Verify: tls;q=0.2", "Require: sec-agree", "Proxy-Require: sec-agree")
+BY_TLS = "<sip:alice@10.0.0.7:40000;transport=tls>"
+
+
+def over_tls(*verify: str) -> Book:
+    """alice is registered over TLS; with ``verify`` she has agreed to it."""
+    listen = [
+        {"realm": "access", "transport": "udp", "host": ACCESS[0]},
+        {"realm": "access", "transport": "tls", "host": ACCESS[0], "certificate": "c", "key": "k"},
+        {"realm": "core", "transport": "udp", "host": "10.9.0.1"},
+    ]
+    book = Book(
+        settings(
+            access={"signalling": "tls", "emergency_unregistered": True},
+            core={"emergency_next_hop": "sip:10.9.0.112"},
+            listen=listen,
+        ),
+        listeners=(*LISTENERS, Listener("access", "tls", "10.0.0.1", 5061)),
+    )
+    lines = [
+        "REGISTER sip:example.net SIP/2.0",
+        "Via: SIP/2.0/TLS 10.0.0.7:40000;branch=z9hG4bKr",
+        "From: <sip:alice@example.net>;tag=reg",
+        "To: <sip:alice@example.net>",
+        "Call-ID: reg",
+        "CSeq: 1 REGISTER",
+        f"Contact: {BY_TLS};expires=6000",
+        "Max-Forwards: 70",
+        *(("Security-Client: tls;q=0.2", *verify) if verify else ()),
+    ]
+    book.receive(TLS, "\n".join(lines))
+    book.feed(wire(answer(book.request("REGISTER"), 200, f"Contact: {BY_TLS};expires=6000"), SCSCF))
+    book.out()
+    return book
+
+
+def of_alice(text: str) -> str:
+    """The request with the Contact that she registered, wherever it comes from."""
+    lines = [f"Contact: {BY_TLS}" if line.startswith("Contact:") else line for line in text.splitlines()]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("verify", [(), AGREED], ids=["registered over TLS", "agreed to TLS"])
+def test_a_subscription_over_tls_is_not_continued_in_the_open(verify: tuple[str, ...]) -> None:
+    book = over_tls(*verify)
+    book.receive(TLS, of_alice(request("SUBSCRIBE", "Event: presence", *verify, flow=TLS)))
+    book.feed(wire(answer(book.request("SUBSCRIBE"), 200, f"Contact: <{CONTACT}>"), SCSCF))
+    routes = f"Route: {', '.join(routes_of(book.response(200)))}"
+
+    def refresh(flow: Flow, number: int, *more: str) -> None:
+        text = request("SUBSCRIBE", routes, *more, uri=CONTACT, number=number, to=NOTED, branch=f"r{number}", flow=flow)
+        book.receive(flow, of_alice(text))
+
+    refresh(OPEN, 2, *verify)
+    assert book.response(403)
+    refresh(TLS, 3, *verify)
+    assert book.request("SUBSCRIBE")
+    if verify:
+        refresh(TLS, 4)
+        assert book.response(494), "the agreement is repeated in each request (RFC 3329 2.3.1)"
+
+
+@pytest.mark.parametrize("verify", [(), AGREED], ids=["registered over TLS", "agreed to TLS"])
+def test_an_emergency_call_in_the_open_is_served_in_nobodys_name(verify: tuple[str, ...]) -> None:
+    book = over_tls(*verify)
+    book.receive(OPEN, of_alice(request("INVITE", uri="urn:service:sos", branch="e1", call_id="e1", flow=OPEN)), AUDIO)
+    [(sent, flow)] = sent_by(book)
+    assert flow.remote == ("10.9.0.112", 5060)
+    assert "p-asserted-identity" not in sent.headers
+    book.receive(TLS, of_alice(request("INVITE", uri="urn:service:sos", branch="e2", call_id="e2", flow=TLS)), AUDIO)
+    [(sent, flow)] = sent_by(book)
+    assert sent.headers.get("p-asserted-identity") == "<sip:alice@example.net>"
+
+
+# --- whose dialog it is -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("domain", "method"), [("evil.example", "BYE"), ("evil.example", "INFO")])
+def test_a_user_of_the_same_name_elsewhere_is_another_ue(domain: str, method: str) -> None:
+    book = Book()
+    ok = call_of(book)
+    moved = Flow("udp", "access", ACCESS, ("192.0.2.66", 5060))
+    as_there = f"sip:alice@{domain}"
+    lines = [
+        "REGISTER sip:example.net SIP/2.0",
+        "Via: SIP/2.0/UDP 192.0.2.66:5060;branch=z9hG4bKe",
+        f"From: <{as_there}>;tag=reg",
+        f"To: <{as_there}>",
+        "Call-ID: rege",
+        "CSeq: 1 REGISTER",
+        "Contact: <sip:alice@192.0.2.66:5060>;expires=600",
+        "Max-Forwards: 70",
+    ]
+    book.receive(moved, "\n".join(lines))
+    sent = book.request("REGISTER")
+    book.feed(wire(answer(sent, 200, "Contact: <sip:alice@192.0.2.66:5060>;expires=600"), SCSCF))
+    book.out()
+    book.receive(moved, inside(method, ok))
+    assert book.response(403)
+    assert book.engine.gauges["calls"] == 1
+    book.now += 1
+    register(book, "alice", moved)
+    book.receive(moved, inside(method, ok, number=3, branch="i3"))
+    assert book.request(method), "the caller, who has moved"

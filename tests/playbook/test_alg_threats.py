@@ -111,9 +111,8 @@ def test_a_subscription_is_not_refreshed_by_another_ue() -> None:
     register(book, "mallory", MALLORY)
     book.receive(UE, request("SUBSCRIBE", "Event: reg", uri="sip:alice@example.net"))
     subscribe = book.request("SUBSCRIBE")
-    routes = [f"Route: {value}" for value in reversed(subscribe.headers.values("record-route"))]
     book.feed(wire(answer(subscribe, 200, "Contact: <sip:core@10.9.0.9>"), SCSCF))
-    book.out()
+    routes = [f"Route: {value}" for value in reversed(book.response(200).headers.values("record-route"))]
     again = request("SUBSCRIBE", *routes, "Event: reg", uri="sip:core@10.9.0.9", to="<sip:b@c>;tag=callee", number=2)
     book.receive(MALLORY, again.replace("a1", "m1"))
     assert final(book).status == 481

@@ -6,7 +6,7 @@ from imsalg.core.flow_dialogs import FlowDialogs, host_of, refuse_media, target_
 from imsalg.core.guard import Guard
 from imsalg.core.media_events import Side
 from imsalg.core.offers import Offers
-from imsalg.core.ownership import same_ue
+from imsalg.core.ownership import same_ue_as
 from imsalg.core.release import Release
 from imsalg.core.request_checks import MAX_CSEQ, OUT, check_agreement, check_route, check_sips, forwardable, open_token
 from imsalg.core.routing import Way, next_uri
@@ -40,7 +40,7 @@ class DialogRequests:
                 ctx.stats.dropped += 1
                 return
             call = found[0]
-            if side is Side.ACCESS and not same_ue(ctx.registrar, call.profile.user, call.flows[Side.ACCESS], flow):
+            if side is Side.ACCESS and not same_ue_as(call, ctx.registrar, flow):
                 ctx.stats.dropped += 1
                 return
             ctx.call, ctx.who = call, call.profile.user
@@ -84,7 +84,7 @@ class DialogRequests:
         ctx.call, ctx.who = call, call.profile.user
         if token_side is not side:
             raise Answer(403, "this Route belongs to the other side")
-        if side is Side.ACCESS and not same_ue(ctx.registrar, call.profile.user, call.flows[Side.ACCESS], flow):
+        if side is Side.ACCESS and not same_ue_as(call, ctx.registrar, flow):
             raise Answer(403, "this dialog is another UE's")
         if call.exchanges and self._offers.waits_behind(call, side, key, request, flow):
             return
@@ -161,9 +161,7 @@ class DialogRequests:
             raise Answer(481)
         way, ue_flow = self._dialogs.route(kind, payload, side, outgoing, flow)
         if side is Side.ACCESS:
-            user = next((binding.user for binding in ctx.registrar.on_flow(ue_flow)), "")
-            if not same_ue(ctx.registrar, user, ue_flow, flow):
-                raise Answer(481, "this dialog is another UE's")
+            self._dialogs.sent_by(request, flow, ue_flow)
         else:
             check_sips(ctx, outgoing.uri, ue_flow)
         trust = ctx.asserting.trust[flow.realm if side is Side.ACCESS else ue_flow.realm]

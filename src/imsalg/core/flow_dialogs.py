@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from imsalg.core.context import Context
 from imsalg.core.media_events import Side
 from imsalg.core.offers import OFFERING
+from imsalg.core.ownership import same_ue, sender_of
 from imsalg.core.routing import Way, next_uri
 from imsalg.core.sdp_body import readable, sdp_of
 from imsalg.core.sip_call import Answer, other
@@ -93,7 +94,30 @@ class FlowDialogs:
             return ctx.network.resolve(next_uri(outgoing), core)
         if routes:
             raise Answer(400, "Route differs from the route set of the dialog")
-        return ctx.network.next_hop(core)  # the target may have moved; the core knows where to
+        if digest or outgoing.method != "NOTIFY":  # the token is no permit to send to whom the UE likes
+            raise Answer(481, "the Request-URI is not the remote target of the dialog")
+        return ctx.network.next_hop(core)
+
+    def sent_by(self, request: Request, flow: Flow, ue_flow: Flow) -> None:
+        """Raise :class:`Answer` unless a UE's request over ``flow`` is of the UE at ``ue_flow``, and may be served.
+
+        Inside as outside a dialog: it is registered, for more than emergencies, and what began over TLS stays there
+        (TS 24.229 5.2.6.3, RFC 3329 2.3.1).
+        """
+        ctx = self._ctx
+        known = ctx.registrar.on_flow(ue_flow)
+        if not same_ue(ctx.registrar, {one.aor for one in known}, ue_flow, flow):
+            raise Answer(481, "this dialog is another UE's")
+        if ue_flow.transport == "tls" != flow.transport:
+            raise Answer(403, "this dialog runs over TLS")
+        binding = next((one for one in known if not one.emergency), None) or sender_of(ctx, request, flow)
+        if binding is None:
+            if not ctx.settings.realm[flow.realm].allow_unregistered:
+                raise Answer(403, "not registered here", once=True)
+        elif binding.emergency:
+            raise Answer(403, "this registration is for emergency calls alone")
+        elif binding.secured:
+            ctx.agreements[flow.realm].hold_to(request, flow)
 
     def _record(self, outgoing: Request, ue_flow: Flow, flow: Flow, way: Way, side: Side) -> None:
         tokens = self.tokens(ue_flow, side, outgoing)

@@ -9,6 +9,7 @@ from imsalg.core.flow_dialogs import FlowDialogs
 from imsalg.core.header_policy import Direction, Trust
 from imsalg.core.media_events import AccessProfile, Side
 from imsalg.core.offers import Offers
+from imsalg.core.ownership import in_the_open, sender_of
 from imsalg.core.request_checks import MAX_CSEQ, check_agreement, check_route, check_sips, open_token
 from imsalg.core.routing import Way, next_uri
 from imsalg.core.sip_call import Answer, Call, Forward, Party, flow_of, other
@@ -16,7 +17,6 @@ from imsalg.core.tokens import CALL_ACCESS, CALL_CORE, PATH, unpack_flow
 from imswire.sip.flow import Flow
 from imswire.sip.message import Request
 from imswire.sip.transaction import ServerKey
-from imswire.sip.values import NameAddr
 
 DIALOG_FORMING = frozenset({"SUBSCRIBE", "REFER", "NOTIFY"})
 """Besides INVITE: requests whose dialogs this node stays in by Record-Route (RFC 6665, RFC 3515)."""
@@ -34,8 +34,10 @@ class InitialRequests:
         """A UE asks for something: it has to be registered here, or in need (TS 24.229 5.2.6.3)."""
         ctx = self._ctx
         realm = ctx.settings.realm[flow.realm]
-        binding = self._sender(request, flow)
+        binding = sender_of(ctx, request, flow)
         emergency = ctx.emergency.asked(request, flow.realm)
+        if emergency and binding is not None and in_the_open(binding, flow):
+            binding = None  # served all the same, but in nobody's name: anybody may have sent it
         if not (emergency and realm.emergency_unregistered):
             check_agreement(ctx, request, flow)
         if binding is None and not realm.allow_unregistered and not emergency:
@@ -75,17 +77,6 @@ class InitialRequests:
             of=binding,
             urgent=emergency,
         )
-
-    def _sender(self, request: Request, flow: Flow) -> Binding | None:
-        contact = request.headers.first_value("contact")
-        on_flow = self._ctx.registrar.on_flow(flow)
-        if len(on_flow) == 1:
-            return on_flow[0]
-        wanted = [request.from_.uri]
-        if (preferred := request.headers.first_value("p-preferred-identity")) is not None:
-            wanted.insert(0, NameAddr.parse(preferred).uri)
-        rule = self._ctx.settings.realm[flow.realm].sender
-        return self._ctx.registrar.sender(flow, NameAddr.parse(contact).uri if contact else None, wanted, rule)
 
     def to_ue(self, key: ServerKey, request: Request, outgoing: Request, flow: Flow, user: str | None) -> None:
         """The core asks for a UE, by our Path token ``user`` or by its contact (TS 24.229 5.2.6.4)."""

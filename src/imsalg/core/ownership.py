@@ -4,21 +4,51 @@ Both ends of a dialog see every Record-Route value of it, this node's token for 
 request on a UE's behalf must also come from where that UE is (RFC 3261 26.1.4 names the BYE of a stranger as a threat).
 """
 
+from collections.abc import Collection
+
 from imsalg.core.bindings import Binding, Registrar
 from imsalg.core.context import Context
 from imsalg.core.media_events import Side
+from imsalg.core.sip_call import Call
 from imswire.sip.flow import Flow
+from imswire.sip.message import Request
+from imswire.sip.values import NameAddr
 
 
-def same_ue(registrar: Registrar, user: str, known: Flow, flow: Flow) -> bool:
+def same_ue(registrar: Registrar, aors: Collection[str], known: Flow, flow: Flow) -> bool:
     """True when ``flow`` is of the UE that the dialog knows at ``known``.
 
     That is the same flow, another one from the same host (a new connection, a port that a NAT has changed), or one over
-    which ``user`` has registered since (RFC 5626 4.3, a UE that has moved).
+    which one of ``aors`` has registered since (RFC 5626 4.3, a UE that has moved). An address of record is compared as
+    a whole: users of other domains have the same names.
     """
     if flow == known or (flow.realm == known.realm and flow.remote[0] == known.remote[0]):
         return True
-    return bool(user) and any(binding.user == user for binding in registrar.on_flow(flow))
+    return bool(aors) and any(binding.aor in aors for binding in registrar.on_flow(flow))
+
+
+def same_ue_as(call: Call, registrar: Registrar, flow: Flow) -> bool:
+    """The same of a call; that of a UE without registration (an emergency) stays where it was begun."""
+    aors = () if call.binding is None else (call.binding[0],)
+    return same_ue(registrar, aors, call.flows[Side.ACCESS], flow)
+
+
+def sender_of(ctx: Context, request: Request, flow: Flow) -> Binding | None:
+    """The binding on whose behalf a UE's request came over ``flow``, by the setting ``sender``; None for nobody's."""
+    contact = request.headers.first_value("contact")
+    on_flow = ctx.registrar.on_flow(flow)
+    if len(on_flow) == 1:
+        return on_flow[0]
+    wanted = [request.from_.uri]
+    if (preferred := request.headers.first_value("p-preferred-identity")) is not None:
+        wanted.insert(0, NameAddr.parse(preferred).uri)
+    rule = ctx.settings.realm[flow.realm].sender
+    return ctx.registrar.sender(flow, NameAddr.parse(contact).uri if contact else None, wanted, rule)
+
+
+def in_the_open(binding: Binding, flow: Flow) -> bool:
+    """True for a request without TLS of a UE that registered over it: the address it came from can be forged."""
+    return flow.transport != "tls" and (binding.secured or (binding.flow or flow).transport == "tls")
 
 
 def reached_again(ctx: Context, binding: Binding) -> None:
