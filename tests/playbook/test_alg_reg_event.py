@@ -228,7 +228,7 @@ def test_a_notifier_that_lost_the_dialog_is_asked_anew() -> None:
     book.advance(101)
     refresh = book.request("SUBSCRIBE")
     book.feed(wire(answer(refresh, 481), SCSCF))
-    book.advance(0.1)
+    book.advance(6)
     new = book.request("SUBSCRIBE")
     assert new.call_id != sent.call_id
     assert new.to_tag is None
@@ -328,3 +328,61 @@ def test_a_subscription_that_the_notifier_ends_for_no_lasting_reason_is_asked_fo
     book.out()
     book.advance(6)
     assert book.request("SUBSCRIBE").to_tag is None
+
+
+def asked(book: Book) -> list[Request]:
+    """The SUBSCRIBEs since the last look."""
+    return [m for m, _ in book.out() if isinstance(m, Request) and m.method == "SUBSCRIBE"]
+
+
+@pytest.mark.parametrize(("granted", "most"), [(0, 1), (1, 10), (100, 10)])
+def test_a_notifier_that_grants_next_to_nothing_is_not_asked_all_the_time(granted: int, most: int) -> None:
+    book, sent = subscribed()
+    accept(book, sent, expires=granted)
+    book.out()
+    seen = 0
+    for _ in range(590):
+        book.advance(1)
+        for again in asked(book):
+            seen += 1
+            accept(book, again, expires=granted)
+    assert seen <= most
+    book.advance(3600)
+    assert seen or asked(book), "it is asked again, in its time"
+
+
+def test_a_longer_interval_is_asked_for_once() -> None:
+    book, sent = subscribed(expires=60)
+    book.feed(wire(answer(sent, 423, "Min-Expires: 3600"), SCSCF))
+    (again,) = asked(book)
+    book.feed(wire(answer(again, 423, "Min-Expires: 7200"), SCSCF))
+    book.advance(60)
+    assert asked(book) == []
+    assert book.engine.gauges["bindings"] == 1
+
+
+def test_a_subscription_that_is_active_for_no_time_is_over() -> None:
+    book, sent = subscribed()
+    accept(book, sent)
+    assert notify(book, sent, b"", "Subscription-State: active;expires=0").status == 200
+    book.out()
+    book.advance(50)
+    assert asked(book) == []
+    book.advance(11)
+    assert {m.to_tag for m in asked(book)} == {None}, "a new dialog"
+
+
+def test_gaps_in_what_is_told_are_not_filled_one_by_one() -> None:
+    book, sent = subscribed()
+    accept(book, sent)
+    book.out()
+    seen = 0
+    for number in range(1, 20):
+        notify(book, sent, document(2 * number, "active", "refreshed"), number=number)
+        for refresh in asked(book):
+            seen += 1
+            accept(book, refresh)
+    assert seen == 1
+    book.advance(60)
+    notify(book, sent, document(50, "active", "refreshed"), number=20)
+    assert len(asked(book)) == 1

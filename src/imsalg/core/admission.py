@@ -2,7 +2,8 @@
 
 Two rules (RFC 5390, RFC 6357): a source address on the access side may ask only so much, whatever the load; and while
 the node is behind, new work (INVITE, REGISTER and whatever else begins something) is refused so that what has begun
-gets through. Responses are never refused, nor are emergency calls for overload.
+gets through. Emergency calls are not refused for overload. Responses are never refused for it either; those of one
+source have a bucket of their own, four times as large, since nothing else would bound what is parsed of them.
 
 The rate is kept as one number for each source, the time until which its allowance is spent (the generic cell rate
 algorithm): a request that is let in costs one look into a dictionary.
@@ -19,6 +20,8 @@ type Answering = tuple[bytes, Flow]
 
 ADMIT = None
 """Go on with the message."""
+RESPONSES = 4
+"""Responses that a source may send for each request that it may."""
 
 
 class Counts:
@@ -40,7 +43,8 @@ class Admission:
     ``metered`` names the realms whose sources are limited. ``known`` says whether a request of that branch, sent-by
     and method repeats one that is being served: such a one is no new work. ``retry_after`` (seconds) is what is asked
     of those that are refused; they are told between that and twice as much, so that they do not come back together.
-    ``numbers`` are the emergency numbers of each realm.
+    ``numbers`` are the emergency numbers of each realm. ``callbacks`` names the realms whose word is taken that a call
+    comes from an emergency centre.
     """
 
     def __init__(
@@ -50,12 +54,14 @@ class Admission:
         known: Callable[[str, str, str], bool],
         retry_after: int,
         numbers: Mapping[str, Collection[str]] | None = None,
+        callbacks: Collection[str] = (),
     ) -> None:
         self._settings = settings
         self._metered = frozenset(metered) if settings.source_rate else frozenset()
         self._known = known
         self._retry_after = retry_after
         self._numbers = {realm: frozenset(some) for realm, some in (numbers or {}).items() if some}
+        self._callbacks = frozenset(callbacks)
         self._step = 1.0 / settings.source_rate if settings.source_rate else 0.0
         # Half a step less than the burst: as many messages as it says, whatever the last digits do.
         self._allowance = (settings.source_burst - 0.5) * self._step
@@ -74,7 +80,7 @@ class Admission:
     def check(self, data: bytes, flow: Flow, now: float) -> Answering | bytes | None:
         """What becomes of one message: :data:`ADMIT`, the octets of an answer with their flow, or b"" (silence)."""
         if data[:4] == b"SIP/":
-            return ADMIT
+            return self._response(flow, now) if flow.realm in self._metered else ADMIT
         if flow.realm in self._metered:
             source = flow.remote[0]
             spent = self._spent.get(source, 0.0)
@@ -83,9 +89,19 @@ class Admission:
             self._spend(source, spent, now)
         return self._triage(data, flow) if self.shedding else ADMIT
 
-    def _spend(self, source: str, spent: float, now: float) -> None:
+    def _response(self, flow: Flow, now: float) -> bytes | None:
+        source = "re " + flow.remote[0]
+        spent = self._spent.get(source, 0.0)
+        if spent > now + self._allowance:
+            self.counts.source_rate += 1
+            self.counts.silent += 1
+            return b""
+        self._spend(source, spent, now, self._step / RESPONSES)
+        return ADMIT
+
+    def _spend(self, source: str, spent: float, now: float, step: float = 0.0) -> None:
         table = self._spent
-        table[source] = (spent if spent > now else now) + self._step
+        table[source] = (spent if spent > now else now) + (step or self._step)
         if len(table) > self._settings.sources:
             self._make_room(now)
 
@@ -127,8 +143,10 @@ class Admission:
         return self._refuse(seen, flow)
 
     def _urgent(self, seen: Glance, flow: Flow) -> bool:
-        if seen.emergency or not self._numbers:
-            return seen.emergency
+        if seen.emergency or (seen.callback and flow.realm in self._callbacks):
+            return True
+        if not self._numbers:
+            return False
         numbers = self._numbers.get(flow.realm)
         return numbers is not None and dialled(seen.uri.decode("latin-1")) in numbers
 

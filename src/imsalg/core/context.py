@@ -138,6 +138,7 @@ class Context:
         self.pending: deque[Internal] = deque()
         self.calls: dict[str, Call] = {}
         self.by_token: dict[str, tuple[Call, Side]] = {}
+        self.urgent_calls = 0  # of self.calls: they have a room of their own, and take none from the others
         self.by_binding: dict[tuple[str, str], dict[str, Call]] = {}
         self.by_client: dict[ClientKey, Forward] = {}
         self.by_server: dict[ServerKey, Forward] = {}
@@ -350,6 +351,7 @@ class Context:
         """Make a call that began at ``since`` findable by its tokens."""
         call.since = since
         self.calls[call.key] = call
+        self.urgent_calls += call.urgent
         for side, token in call.tokens.items():
             self.by_token[token] = (call, side)
         if call.binding is not None:
@@ -391,6 +393,7 @@ class Context:
         self.deadlines.discard(call)
         self.mark(call)
         if self.calls.pop(call.key, None) is not None:
+            self.urgent_calls -= call.urgent
             self.stats.outcomes[call.outcome or known] += 1
             for token in call.tokens.values():
                 self.by_token.pop(token, None)

@@ -30,10 +30,12 @@ class Rule(StrEnum):
     INSIDE = "passed if its receiver is trusted"
     ACCESS = "passed if its receiver is trusted, without what claims to be `network-provided`"
     SUPPORTED = "passed if its sender is trusted, else `supported` alone"
+    ORDINARY = "passed, without `psap-callback` if its sender is not trusted"
 
 
 P, R, A, V = Rule.PASS, Rule.REMOVE, Rule.ASSERTED, Rule.PRIVATE
 H, D, N, S = Rule.HISTORY, Rule.INSIDE, Rule.ACCESS, Rule.SUPPORTED
+O = Rule.ORDINARY  # noqa: E741
 
 
 class Direction(IntEnum):
@@ -89,6 +91,8 @@ TABLE: dict[str, tuple[Rule, Rule, Rule, Rule, Rule, Rule]] = {
     "P-Refused-URI-List": (R, R, R, P, P, R),
     "History-Info": (H, R, H, H, H, R),
     "Resource-Priority": (A, R, A, D, D, R),
+    # RFC 7090 5: that a call comes from an emergency centre is the network's word.
+    "Priority": (O, P, P, O, P, P),
     "Feature-Caps": (R, R, R, P, P, P),
     "Reason": (P, R, R, P, R, R),
     "Restoration-Info": (R, R, R, R, R, R),
@@ -109,7 +113,7 @@ TABLE: dict[str, tuple[Rule, Rule, Rule, Rule, Rule, Rule]] = {
 
 
 def _settled(rule: Rule, direction: Direction, trust: Trust) -> Rule:
-    """The rule with trust resolved: one of PASS, REMOVE, PRIVATE, HISTORY, ACCESS, SUPPORTED."""
+    """The rule with trust resolved: one of PASS, REMOVE, PRIVATE, HISTORY, ACCESS, SUPPORTED, ORDINARY."""
     from_ue = direction in FROM_UE
     ue, core = bool(trust & Trust.UE), bool(trust & Trust.CORE)
     sender, receiver = (ue, core) if from_ue else (core, ue)
@@ -126,7 +130,7 @@ def _settled(rule: Rule, direction: Direction, trust: Trust) -> Rule:
             if not receiver:
                 return R
             return P if sender else rule
-        case Rule.SUPPORTED:
+        case Rule.SUPPORTED | Rule.ORDINARY:
             return P if sender else rule
     return rule
 
@@ -163,6 +167,8 @@ def apply(direction: Direction, message: Request | Response, trust: Trust = Trus
                     _keep(headers, name, _of_the_ue)
             case Rule.SUPPORTED:
                 _keep(headers, name, _is_supported)
+            case Rule.ORDINARY:
+                _keep(headers, name, _is_ordinary)
             case _:
                 headers.remove(name)
 
@@ -173,6 +179,10 @@ def _of_the_ue(value: str) -> bool:
 
 def _is_supported(value: str) -> bool:
     return value.strip().lower() == "supported"
+
+
+def _is_ordinary(value: str) -> bool:
+    return "psap-callback" not in value.lower()
 
 
 def _keep(headers: Headers, name: str, wanted: Callable[[str], bool]) -> None:

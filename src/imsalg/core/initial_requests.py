@@ -42,6 +42,8 @@ class InitialRequests:
             check_agreement(ctx, request, flow)
         if binding is None and not realm.allow_unregistered and not emergency:
             raise Answer(403, "not registered here", once=True)
+        if binding is None and not realm.allow_unregistered and request.method != "INVITE":
+            raise Answer(403, "who is not registered may call for help, no more", once=True)
         if binding is not None and binding.emergency and not emergency:
             raise Answer(403, "this registration is for emergency calls alone")
         if binding is not None and binding.secured and not emergency:
@@ -98,7 +100,8 @@ class InitialRequests:
             raise Answer(430)
         check_sips(ctx, outgoing.uri, binding.flow)
         ctx.who = binding.user
-        header_policy.apply(Direction.REQUEST_TO_UE, outgoing, ctx.asserting.trust[binding.flow.realm])
+        trust = ctx.asserting.trust[binding.flow.realm]
+        header_policy.apply(Direction.REQUEST_TO_UE, outgoing, trust)
         self._begin(
             key,
             request,
@@ -109,7 +112,7 @@ class InitialRequests:
             binding.profile,
             ue_flow=binding.flow,
             of=binding,
-            urgent=is_callback(request),
+            urgent=bool(trust & Trust.CORE) and is_callback(request),
         )
 
     def _must_be_served(self, flow: Flow) -> None:
@@ -184,7 +187,8 @@ class InitialRequests:
         ctx = self._ctx
         if ctx.draining and not urgent:
             raise Answer(503, "the node goes out of service", retry_after=ctx.settings.limits.retry_after)
-        if len(ctx.calls) >= ctx.settings.limits.calls * (2 if urgent else 1):
+        taken = ctx.urgent_calls if urgent else len(ctx.calls) - ctx.urgent_calls
+        if taken >= ctx.settings.limits.calls:
             raise Answer(503, "too many calls", retry_after=ctx.settings.limits.retry_after)
         key = ctx.ids.token(9)
         payload = key.encode()

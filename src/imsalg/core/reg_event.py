@@ -30,7 +30,11 @@ LEAD = 600.0
 
 
 SOON = 5.0
-"""Seconds after which a subscription that the notifier ended for no lasting reason is asked for again."""
+"""Seconds after which a subscription that the notifier ended for no lasting reason is asked for again, at the least."""
+
+
+FLOOR = 60.0
+"""Seconds between two refreshes at the least, whatever the notifier grants or leaves out."""
 
 
 RESUMED = 100.0
@@ -49,12 +53,14 @@ class Subscription:
     """One user's subscription: a dialog in which this node is the subscriber."""
 
     __slots__ = (
+        "again_at",
         "aor",
         "call_id",
         "contact",
         "core_realm",
         "cseq",
         "identity",
+        "lengthened",
         "refresh_at",
         "remote",
         "remote_cseq",
@@ -71,6 +77,7 @@ class Subscription:
         self.identity = NameAddr.parse(binding.default_identity).uri
         self.core_realm = binding.profile.core_realm
         self.service_route = binding.service_route
+        self.again_at = 0.0  # before that time a gap in what is told is not filled by another SUBSCRIBE
         self.renewed(call_id, tag)
 
     def renewed(self, call_id: str, tag: str) -> None:
@@ -80,6 +87,7 @@ class Subscription:
         self.tag = tag
         self.contact = ""
         self.cseq = 0
+        self.lengthened = False  # a 423 was met with the interval that it asks for
         self.remote = ""  # the notifier's To or From with its tag, once known
         self.remote_cseq = -1
         self.target = self.identity
@@ -246,12 +254,13 @@ class RegEvents:
         if status < 300:
             self._accepted(found, response)
         elif status == 423 and (least := _seconds(response.headers.get("min-expires"))) and not found.remote:
-            if least > self._settings.expires:
+            if least > self._settings.expires and not found.lengthened:
+                found.lengthened = True
                 self._subscribe(found, least)
             else:
                 self._refused(found, status)
         elif status == 481 and found.remote:  # the notifier has forgotten the dialog (RFC 6665 4.1.2.2)
-            self._rest(found, 0.0)
+            self._rest(found, SOON)
         else:
             self._refused(found, status)
 
@@ -274,6 +283,9 @@ class RegEvents:
 
     def _accepted(self, found: Subscription, response: Response) -> None:
         granted = response.expires
+        if granted == 0:  # over before it began
+            self._refused(found, response.status)
+            return
         self._until(found, self._settings.expires if granted is None else granted)
         if not found.remote:
             found.remote = response.need("to")
@@ -284,7 +296,7 @@ class RegEvents:
     def _until(self, found: Subscription, seconds: float) -> None:
         """The subscription lasts that long: refresh it in time."""
         found.state = State.ACTIVE
-        found.refresh_at = self._ctx.now + (seconds - LEAD if seconds > 2 * LEAD else seconds / 2)
+        found.refresh_at = self._ctx.now + max(FLOOR, seconds - LEAD if seconds > 2 * LEAD else seconds / 2)
         self._timers.set(found.aor, found.refresh_at)
 
     # --- NOTIFY ---
@@ -330,13 +342,16 @@ class RegEvents:
         params = dict(part.strip().partition("=")[::2] for part in rest.lower().split(";"))
         seconds = _seconds(params.get("expires"))
         if state.strip().lower() != "terminated":
+            if seconds == 0:
+                self._rest(found, FLOOR)
+                return True
             if seconds is not None:
                 self._until(found, min(seconds, self._settings.expires))
             return False
         if params.get("reason") in ("rejected", "noresource", "invariant"):
             self._rest(found, self._settings.retry_after)
         else:  # deactivated, timeout, probation, giveup: ask again, if anybody is still registered by then
-            self._rest(found, _seconds(params.get("retry-after")) or SOON)
+            self._rest(found, max(_seconds(params.get("retry-after")) or 0, SOON))
         return True
 
     def _news(self, found: Subscription, info: RegInfo, *, ended: bool) -> None:
@@ -347,7 +362,8 @@ class RegEvents:
         found.version = info.version
         for one in info.registrations:
             self._registration(found, one)
-        if gap and not ended and self._ctx.registrar.of(found.aor):
+        if gap and not ended and self._ctx.now >= found.again_at and self._ctx.registrar.of(found.aor):
+            found.again_at = self._ctx.now + FLOOR
             self._subscribe(found)  # a refresh brings the full state
 
     def _registration(self, found: Subscription, one: RegistrationInfo) -> None:

@@ -44,6 +44,8 @@ class Registration:
         ctx.who = user_of(aor)
         secured = ctx.agreements[flow.realm].register(request, flow)
         emergency = is_emergency_contact(request)
+        if emergency and not all(is_emergency_uri(contact.uri) for contact in request.contacts):
+            raise Answer(400, "Contacts for emergencies and others in one REGISTER")
         self._check_room(request, aor, emergency=emergency)
         outgoing = forwardable(ctx, request, Side.ACCESS)
         self._log_verify(request)

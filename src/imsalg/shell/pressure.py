@@ -96,5 +96,7 @@ def stand_guard(settings: Settings, engine: Engine, door: SipDoor) -> Pressure:
     """Put an :class:`Admission` before the engine, and a watch on the load beside it."""
     access = [name for name, realm in settings.realm.items() if realm.kind == "access"]
     numbers = {name: settings.realm[name].emergency_numbers for name in access}
-    door.admission = Admission(settings.overload, access, engine.serves, settings.limits.retry_after, numbers)
+    trusted = [name for name, realm in settings.realm.items() if realm.kind == "core" and realm.trusted is not False]
+    retry_after = settings.limits.retry_after
+    door.admission = Admission(settings.overload, access, engine.serves, retry_after, numbers, trusted)
     return Pressure(settings.overload, door.admission, door.transports.waiting, lambda: engine.crowded)

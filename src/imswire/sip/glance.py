@@ -22,9 +22,10 @@ _TOP_VIA = re.compile(
 )
 _BRANCH = re.compile(rb";\s*branch\s*=\s*([^\s;,]+)", re.IGNORECASE)
 _RPORT = re.compile(rb";\s*rport(?=[\s;,]|$)", re.IGNORECASE)
+_QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)  # one that is never closed takes the rest
+_CONTACT = re.compile(rb"\r\n(?:contact|m)[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)", re.IGNORECASE)
+_CALLBACK = re.compile(rb"\r\npriority[ \t]*:\s*psap-callback[ \t]*\r\n", re.IGNORECASE)
 _TAG_MARK = b"over-"
-# The sos URI parameter of an emergency contact (TS 24.229 5.1.6.2); the call back of an emergency centre (RFC 7090).
-_URGENT = {b"REGISTER": b";sos", b"INVITE": b"psap-callback"}
 _DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061}
 _HEAD = 16_384  # octets that are looked at; a header section that goes on is not refused in words
 
@@ -36,7 +37,8 @@ class Glance(Struct, frozen=True):
     """What can be seen of a request without parsing it.
 
     ``new``: it asks for new work, a dialog, a registration or a transaction of its own; all else belongs to something
-    that has begun. ``emergency``: it is for an emergency service (RFC 5031, TS 24.229 5.2.10).
+    that has begun. ``emergency``: it is for an emergency service (RFC 5031, TS 24.229 5.2.10). ``callback``: it says
+    that it comes from an emergency centre (RFC 7090 5), which is to be believed from few.
     """
 
     method: bytes
@@ -45,6 +47,7 @@ class Glance(Struct, frozen=True):
     emergency: bool
     lines: tuple[tuple[bytes, bytes], ...]  # header names and values of what a response copies, as they stand
     key: tuple[str, str]  # branch and sent-by of the top Via, ("", "") when unreadable
+    callback: bool = False
 
 
 def glance(data: bytes) -> Glance:
@@ -54,12 +57,29 @@ def glance(data: bytes) -> Glance:
     lines = tuple(_COPIED.findall(data, 0, end + 2)) if end > 0 else ()
     uri = rest.partition(b" ")[0]
     emergency = uri[:15].lower() == b"urn:service:sos"
-    if not emergency and (mark := _URGENT.get(method)) is not None:
-        emergency = mark in data[: max(end, 0)].lower()
-    new = method not in IN_DIALOG and not any(
-        name[:1] in b"tT" and _TAG.search(value) is not None for name, value in lines
-    )
-    return Glance(method, uri, new, emergency, lines, _key(lines))
+    callback = False
+    if method == b"REGISTER" and end > 0:
+        emergency = any(_is_sos(match.group(1)) for match in _CONTACT.finditer(data, 0, end + 2))
+    elif method == b"INVITE" and end > 0:
+        callback = _CALLBACK.search(data, 0, end + 2) is not None
+    new = method not in IN_DIALOG and not any(name[:1] in b"tT" and _tagged(value) for name, value in lines)
+    return Glance(method, uri, new, emergency, lines, _key(lines), callback)
+
+
+def _tagged(value: bytes) -> bool:
+    """True when To has a tag of its own, not one inside its URI or its display name."""
+    return _TAG.search(value) is not None and _TAG.search(_QUOTED.sub(b"", value).rpartition(b">")[2]) is not None
+
+
+def _is_sos(contact: bytes) -> bool:
+    """True for a Contact line with the URI parameter ``sos`` (TS 24.229 5.1.6.2)."""
+    if b"sos" not in contact.lower():
+        return False
+    for part in _QUOTED.sub(b"", contact).split(b"<")[1:]:
+        host = part.partition(b">")[0].rpartition(b"@")[2].partition(b"?")[0]
+        if any(param.partition(b"=")[0].strip().lower() == b"sos" for param in host.split(b";")[1:]):
+            return True
+    return False
 
 
 def _key(lines: tuple[tuple[bytes, bytes], ...]) -> tuple[str, str]:
@@ -101,7 +121,7 @@ def refusal(seen: Glance, flow: Flow, start: bytes, headers: bytes = b"") -> tup
             if top is None:
                 return None
             value, target = _filled(value, top, flow)
-        elif key == b"to" and _TAG.search(value) is None:
+        elif key == b"to" and not _tagged(value):
             value += b";tag=%s%08x" % (_TAG_MARK, crc32(b"".join([text for _, text in seen.lines])))
         elif key in found and key != b"via":
             return None

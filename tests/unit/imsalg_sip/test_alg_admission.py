@@ -46,10 +46,42 @@ def test_the_core_side_is_not_metered() -> None:
     assert set(verdicts(gate(), 100, 1.0, flow=lab.SCSCF)) == {"in"}
 
 
-def test_responses_are_never_refused() -> None:
+def test_responses_are_not_shed_and_have_a_bucket_of_their_own() -> None:
     admission = gate()
     admission.shedding = True
-    assert set(verdicts(admission, 100, 1.0, b"SIP/2.0 200 OK\r\n\r\n")) == {"in"}
+    response = b"SIP/2.0 200 OK\r\n\r\n"
+    flood = verdicts(admission, 100, 1.0, response)
+    assert set(flood) == {"in", "silence"}
+    assert flood.index("silence") in range(18, 21), "four for each request of the burst"
+    assert verdicts(admission, 100, 1.5, response).count("in") in range(19, 22), "and of the rate"
+    assert set(verdicts(admission, 3, 1.0, response, STRANGER)) == {"in"}, "a flood takes nothing from others"
+    assert set(verdicts(admission, 100, 1.0, response, lab.SCSCF)) == {"in"}
+    admission.shedding = False
+    assert verdicts(admission, 5, 1.0) == ["in"] * 5, "nor from the requests of its source"
+
+
+def test_a_call_back_is_believed_from_the_core_alone() -> None:
+    admission = Admission(OverloadSettings(), ["access"], lambda *_: False, 10, None, ["core"])
+    admission.shedding = True
+    call = lab.sip(lab.request("INVITE", "Priority: psap-callback"))
+    assert verdicts(admission, 1, 1.0, call, lab.SCSCF) == ["in"]
+    assert verdicts(admission, 1, 1.0, call) == ["503"]
+    other = lab.sip(lab.request("INVITE", "X-Note: psap-callback"))
+    assert verdicts(admission, 1, 1.0, other, lab.SCSCF) == ["503"]
+    assert status(gate_of_strangers().check(call, lab.SCSCF, 1.0)) == "503"
+
+
+def gate_of_strangers() -> Admission:
+    """One that takes nobody's word, and has too much to do."""
+    admission = gate()
+    admission.shedding = True
+    return admission
+
+
+@pytest.mark.parametrize("to", ["<sip:bob@example.net;tag=1>", '"a;tag=1" <sip:bob@example.net>'])
+def test_a_tag_inside_the_uri_is_no_way_around(to: str) -> None:
+    assert verdicts(gate_of_strangers(), 1, 1.0, message(to=to)) == ["503"]
+    assert verdicts(gate(), 10, 1.0, message(to=to)) == ["in"] * 5 + ["503"] * 5, "nor to twice the rate"
 
 
 def test_beyond_its_rate_what_has_begun_has_twice_the_room() -> None:

@@ -50,6 +50,7 @@ def test_what_the_table_says_happens(direction: Direction, trust: Trust) -> None
         Rule.INSIDE: receiver,
         Rule.ACCESS: receiver,
         Rule.SUPPORTED: sender,  # the value is "x"
+        Rule.ORDINARY: True,
     }
     assert through(direction, trust) == {name for name, rules in TABLE.items() if kept_when[rules[direction]]}
 

@@ -128,12 +128,36 @@ def test_no_answer_to_an_ack_or_to_what_cannot_be_answered(data: bytes) -> None:
         (octets().replace(b"sip:bob@example.net SIP", b"urn:service:SOS.fire SIP"), True, True),
         (octets("Contact: <sip:alice@192.0.2.9;sos>", start="REGISTER"), True, True),
         (octets("Contact: <sip:alice@192.0.2.9;sos>"), True, False),
-        (octets("Priority: PSAP-callback"), True, True),
+        (octets("Priority: PSAP-callback"), True, False),
+        (octets('Contact: <sip:alice@192.0.2.9>;x=";sos"', start="REGISTER"), True, False),
+        (octets('Contact: ";sos" <sip:a;sos@192.0.2.9>;sos', "X-Note: <sip:a@b;sos>", start="REGISTER"), True, False),
+        (octets('m: "<" <sip:a@b>, <sip:alice@192.0.2.9; SOS>', start="REGISTER"), True, True),
+        (octets().replace(b"<sip:bob@example.net>", b"<sip:bob@example.net;tag=1>"), True, False),
+        (octets().replace(b"<sip:bob@example.net>", b'"a;tag=1" <sip:bob@example.net>'), True, False),
+        (octets().replace(b"<sip:bob@example.net>", b'<sip:bob@example.net>;x=">;tag=1"'), True, False),
+        (octets().replace(b"<sip:bob@example.net>", b"sip:bob@example.net;tag=1"), False, False),
+        (octets().replace(b"<sip:bob@example.net>", b'"a>" <sip:bob@example.net>;x=">";tag=1'), False, False),
     ],
 )
 def test_what_is_seen(data: bytes, new: bool, emergency: bool) -> None:
     seen = glance(data)
     assert (seen.new, seen.emergency) == (new, emergency)
+
+
+@pytest.mark.parametrize("header", ["Priority: PSAP-callback", "priority :\tpsap-callback "])
+def test_who_says_to_be_an_emergency_centre(header: str) -> None:
+    assert glance(octets(header)).callback
+    assert not glance(octets(header, start="MESSAGE")).callback
+
+
+@pytest.mark.parametrize("header", ["X-Note: psap-callback", "Subject: Priority: psap-callback", "Priority: normal"])
+def test_the_word_counts_in_its_own_header_field(header: str) -> None:
+    assert not glance(octets(header)).callback
+
+
+@pytest.mark.parametrize("to", [b"<sip:bob@example.net;tag=1>", b'"a;tag=1" <sip:bob@example.net>'])
+def test_a_tag_inside_the_uri_is_none(to: bytes) -> None:
+    assert refused(octets().replace(b"<sip:bob@example.net>", to))[0].to_tag
 
 
 def test_the_key_is_that_of_the_transaction() -> None:
