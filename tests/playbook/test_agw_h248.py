@@ -154,6 +154,20 @@ def test_everything_is_handled_while_an_add_waits_for_its_port() -> None:
     assert play.engine.serving
 
 
+@pytest.mark.parametrize("ending", [False, True])
+def test_a_command_without_an_end_does_not_outlive_its_association(ending: bool) -> None:
+    play = Play()
+    call = play.originating()
+    play.silent = True
+    command = Action(call.context, (iq.to_subtract(),)) if ending else iq.add_pair(core_request(), access_request())
+    assert play.request(command) is None
+    play.silent = False
+    play.post(events.ControlDown("reset"))
+    play.serve()
+    assert play.request(Action(NULL_CONTEXT, (Command("AuditValue", ROOT, audit=Audit()),))) is not None
+    assert play.request(iq.add_pair(core_request(), access_request())) is not None
+
+
 def test_transactions_run_one_after_another() -> None:
     play = Play()
     play.silent = True

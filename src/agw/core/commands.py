@@ -111,8 +111,12 @@ class Runner:
         self._queue = deque(entry for entry in self._queue if entry[0] != tid)
 
     def clear(self) -> None:
-        """The association is gone: what has not begun is forgotten; what runs ends, and its reply goes nowhere."""
+        """The association is gone: what has not begun is forgotten, and what runs is not waited for. Terminations that
+        it made stay, and those that it ends go: the controller audits when it is back."""
         self._queue.clear()
+        run, self._run = self._run, None
+        if run is not None and run.context is not None:
+            self._store.drop_if_empty(run.context)
 
     def reported(self, leg: Leg, report: orders.Report, now: float) -> None:
         """A report about ``leg`` was taken; if the running command waits for it, go on."""

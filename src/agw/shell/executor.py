@@ -117,8 +117,18 @@ class Executor:
         return state.sock if state is not None else None
 
     def execute(self, order: Order) -> None:
-        """Carry out one order; reports follow at once or later, never from a leg that was released."""
-        self._carry[type(order)](order)
+        """Carry out one order; reports follow at once or later, never from a leg that was released.
+
+        An order that the engine waits for is answered even where carrying it out raised.
+        """
+        try:
+            self._carry[type(order)](order)
+        except Exception:
+            if isinstance(order, orders.Listen):
+                self._report(orders.ListenFailed(order.leg, False, "internal error"))
+            elif isinstance(order, orders.Release):
+                self._report(orders.Released(order.leg, 0, 0))
+            raise
 
     def close(self) -> None:
         """Close every socket at once."""

@@ -50,6 +50,7 @@ class TlsGate:
         self._report = report
         self._close = close
         self._queued: deque[LegState] = deque()
+        self._turn_due = False
         self.running = 0
         """Handshakes that run or wait for a fingerprint."""
         if settings.key_log is not None:
@@ -85,8 +86,9 @@ class TlsGate:
         leg.identity, leg.key_log = order.identity, order.key_log
         leg.phase = Phase.QUEUED
         self._watcher.limit(leg, self._settings.handshake_timeout)
-        if self.running >= self._half_open:
+        if self.running >= self._half_open or self._queued:  # nobody overtakes those that wait
             self._queued.append(leg)
+            self._call_next()
         else:
             self._begin_handshake(leg)
 
@@ -205,10 +207,24 @@ class TlsGate:
             return
         self.running -= 1
         leg.phase = Phase.CONNECTED
-        while self._queued and self.running < self._half_open:
-            waiting = self._queued.popleft()
-            if waiting.phase is Phase.QUEUED:
-                self._begin_handshake(waiting)
+        self._call_next()
+
+    def _call_next(self) -> None:
+        # From the loop, not from here: a handshake that fails at once gives its slot back at once, and a queue of such
+        # would be worked off one inside the other, in the middle of an order about quite another leg.
+        if self._queued and self.running < self._half_open and not self._turn_due:
+            self._turn_due = True
+            self._watcher.soon(self._next)
+
+    def _next(self) -> None:
+        self._turn_due = False
+        try:
+            while self._queued and self.running < self._half_open:
+                waiting = self._queued.popleft()
+                if waiting.phase is Phase.QUEUED:
+                    self._begin_handshake(waiting)
+        finally:
+            self._call_next()
 
 
 def _session(tls: SSL.Connection) -> tuple[str, str]:

@@ -114,6 +114,10 @@ class Watcher:
         elif what == 2 and callback is not None:
             self._loop.add_writer(fd, callback, leg)
 
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call it when what runs now is done."""
+        self._loop.call_soon(callback)
+
     def limit(self, leg: LegState, seconds: float | None) -> None:
         """Give the leg a deadline from now, or take it away."""
         if seconds is None:
@@ -136,15 +140,22 @@ class Watcher:
 
     def _tick(self) -> None:
         self._ticker = None
-        now = self.clock.now()
+        try:
+            self._look(self.clock.now())
+        finally:  # whatever happens to one leg, the others keep their time limits
+            self._arm()
+
+    def _look(self, now: float) -> None:
         for leg in [leg for leg in self._timed.values() if leg.deadline is not None and leg.deadline <= now]:
+            if leg.deadline is None or leg.deadline > now:
+                continue  # what became of a leg before it has settled this one too
+            self.limit(leg, None)
             self._late(leg)
         for closer in [closer for closer in self.closers if closer.done or closer.deadline <= now]:
             closer.close()
             self.closers.discard(closer)
         for idle in list(self.relays.values()):
             self._check_idle(idle, now)
-        self._arm()
 
     def _check_idle(self, idle: Idle, now: float) -> None:
         moved = idle.total()

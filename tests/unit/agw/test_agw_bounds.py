@@ -27,6 +27,8 @@ from tests.unit.agw.agw_support import (
 from agw.core import orders
 from agw.core.orders import CLOSED
 from agw.settings import LimitSettings, TimerSettings, TlsSettings
+from agw.shell import sockets
+from agw.shell.sockets import has_sent
 from imskit.clock import ManualClock
 
 TIMERS = TimerSettings(dial=15.0, half_close=60.0, linger=3.0, idle=0.0)
@@ -245,5 +247,133 @@ def test_connections_that_come_and_go_leave_nothing() -> None:
                 r(orders.Release(core))
             server.close()
             assert r.executor.sessions == 0
+
+    on_loop(main)
+
+
+FAILING = 200
+"""Handshakes that fail as soon as they begin; more than there is room for one inside the other."""
+
+
+async def crowd(r: Rig) -> list[socket.socket]:
+    """A silent peer (leg 1) that has the only turn, and a crowd behind it that does not speak TLS."""
+    socks = [await armed(r)]
+    r.clock.advance(5.0)
+    for leg in range(2, 2 + FAILING):
+        sock = await asyncio.to_thread(connect, r.listen(leg))
+        socks.append(sock)
+        sock.sendall(b"garbage, no TLS at all\r\n")
+        await r.wait(orders.Accepted, leg)
+        connection = r.executor.socket_of(leg)
+        assert connection is not None
+        await until(lambda one=connection: has_sent(one))
+    for leg in range(2, 2 + FAILING):
+        r(orders.ArmTls(leg, "server", fingerprints(UE)))
+    assert r.executor.held["queued"] == FAILING
+    return socks
+
+
+def failed(r: Rig) -> int:
+    return sum(isinstance(report, orders.TlsFailed) for report in r.reports)
+
+
+def test_a_queue_of_handshakes_that_fail_at_once_is_worked_off_when_the_first_peer_leaves() -> None:
+    async def main() -> None:
+        async with watched(LimitSettings(half_open=1)) as r:
+            socks = await crowd(r)
+            socks[0].close()
+            await until(lambda: failed(r) == 1 + FAILING)
+            for sock in socks:
+                sock.close()
+
+    on_loop(main)
+
+
+def test_a_queue_of_handshakes_that_fail_at_once_is_worked_off_when_the_first_peer_is_late() -> None:
+    async def main() -> None:
+        async with watched(LimitSettings(half_open=1)) as r:
+            socks = await crowd(r)
+            r.clock.advance(5.5)
+            await until(lambda: failed(r) == 1 + FAILING)
+            for sock in socks:
+                sock.close()
+
+    on_loop(main)
+
+
+def test_a_queue_of_handshakes_that_fail_at_once_does_not_disturb_the_release_of_another_leg() -> None:
+    async def main() -> None:
+        async with watched(LimitSettings(half_open=1)) as r:
+            socks = await crowd(r)
+            r(orders.Release(1))
+            assert r.seen(orders.Released, 1)
+            await until(lambda: failed(r) == FAILING)
+            for sock in socks:
+                sock.close()
+
+    on_loop(main)
+
+
+def test_a_leg_that_the_end_of_another_has_settled_is_not_reported_late() -> None:
+    async def main() -> None:
+        async with watched() as r:
+            first = await armed(r, 1)
+            second = await armed(r, 2)
+            told = r.executor._report
+
+            def report(what: orders.Report) -> None:
+                told(what)
+                if isinstance(what, orders.TlsFailed) and what.leg == 1:
+                    r(orders.Drop(2))  # as the engine does: the other leg of a context goes with the first
+
+            r.executor._report = report
+            r.clock.advance(11.0)
+            assert r.seen(orders.TlsFailed, 1)
+            assert not r.seen(orders.TlsFailed, 2)
+            first.close()
+            second.close()
+
+    on_loop(main)
+
+
+def test_an_error_about_one_leg_leaves_the_others_their_time_limits() -> None:
+    async def main() -> None:
+        async with watched() as r:
+            socks = [await armed(r, leg) for leg in (1, 2)]
+            told = r.executor._report
+
+            def report(what: orders.Report) -> None:
+                if isinstance(what, orders.TlsFailed) and what.leg == 1:
+                    raise RuntimeError("a bug")
+                told(what)
+
+            r.executor._report = report
+            with pytest.raises(RuntimeError):
+                r.clock.advance(11.0)
+            r.clock.advance(1.0)
+            assert r.seen(orders.TlsFailed, 2)
+            for sock in socks:
+                sock.close()
+
+    on_loop(main)
+
+
+def test_orders_that_are_waited_for_are_answered_even_where_they_raise(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    async def main() -> None:
+        async with watched() as r:
+            with monkeypatch.context() as patch:
+                patch.setattr(sockets, "listening", bug)
+                with pytest.raises(RuntimeError):
+                    r(orders.Listen(1, "127.0.0.1", 0, CLOSED))
+            assert r.seen(orders.ListenFailed, 1)
+            r.listen(2)
+            with monkeypatch.context() as patch:
+                patch.setattr(r.executor, "_close_orderly", bug)
+                with pytest.raises(RuntimeError):
+                    r(orders.Release(2))
+            assert r.seen(orders.Released, 2)
 
     on_loop(main)
