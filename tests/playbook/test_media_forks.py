@@ -291,3 +291,24 @@ def test_messages_without_cema_name_the_session_of_the_answer_that_is_served() -
     assert swap is not None
     assert swap[0].session == f"of-{OTHER_IP}"
     assert swap[0].to_path == f"msrp://{OTHER_IP}:9000/of-{OTHER_IP};tcp"
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_a_2xx_with_another_address_is_dialled_there_and_nobody_gets_its_octets_at_the_old_one(up: bool) -> None:
+    world = Forked(at(PEER_IP, "passive"), at(OTHER_IP, "passive"), "active")
+    access = world.from_ue()
+    dialled = {place[0]: leg for leg, place in world.dialled.items()}
+    for ip, leg in dialled.items():
+        if up or ip == PEER_IP:
+            world.to_agw(orders.Connected(leg, world.core_port))
+    world.untouched = True
+    world.dialled.clear()
+    relays = len(world.relayed)
+    world.accepts("b", at(THIRD_IP, "passive"))
+    again = world.only_dialled()
+    assert world.dialled[again] == (THIRD_IP, 9000)
+    assert len(world.relayed) == relays
+    world.to_agw(orders.Connected(again, world.core_port))
+    assert world.relayed[relays:] == [(access, again)]
+    world.hang_up()
+    released(world)

@@ -126,8 +126,14 @@ class Leg:
 
     @property
     def fits(self) -> bool:
-        """The connection was made by the end that is to make it (RFC 4145 4)."""
-        return self.request.setup not in ("active", "passive") or self.incoming is (self.request.setup == "passive")
+        """The connection was made by the end that is to make it (RFC 4145 4), and one that was dialled leads where the
+        signalling says now."""
+        setup, remote = self.request.setup, self.request.remote
+        if setup in ("active", "passive") and self.incoming is not (setup == "passive"):
+            return False
+        if self.incoming or remote is None:
+            return True
+        return same_address(self.peer[0]) == same_address(remote.address) and self.peer[1] == remote.port
 
     @property
     def filter(self) -> SynFilter:
