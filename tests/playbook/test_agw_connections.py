@@ -611,3 +611,21 @@ def test_a_full_port_range_refuses_and_keeps_nothing_of_what_it_refused() -> Non
     play.now += 11
     assert (ports.free("access", play.now), ports.free("core", play.now)) == (8, 8)
     assert play.originating().access.port == 20000
+
+
+def test_an_add_that_finds_no_port_leaves_nothing_behind() -> None:
+    play = Play()
+    play.busy = set(range(20_000, 20_004))
+    play.post(events.Identities(Known(1, {"sha-256": OURS}), {}))
+    play.orders.clear()
+    reply = play.request(iq.add_pair(access_request(), core_request()))
+    assert reply is not None
+    error = reply.actions[0].commands[0].error
+    assert error is not None
+    assert error.code == 510
+    (made,) = {order.leg for order in play.orders if isinstance(order, orders.Listen)}
+    assert [order.leg for order in play.take(orders.Release)] == [made]  # what the executor knows of it
+    play.post(events.Identities(Known(2, {"sha-256": OURS}), {}))
+    assert [order.identity for order in play.take(orders.ForgetIdentity)] == [1]
+    assert not play.engine.store.legs
+    assert not play.engine.store.contexts

@@ -248,7 +248,7 @@ class Runner:
 
     def _added(self, run: _Run, leg: Leg) -> None:
         if leg.tcp is Tcp.DOWN or leg.releasing or leg.id not in self._store.legs:
-            self._store.remove(leg)
+            self._media.abandon(leg)
             raise H248Error(510, f"no usable port in realm {leg.request.realm}")
         wanted = leg.request.fingerprint_hash
         fingerprint = None if wanted is None else (wanted.lower(), leg.fingerprints[wanted.lower()])

@@ -153,6 +153,21 @@ class MediaControl:
             leg.releasing = True
             self.emit(orders.Release(leg.id, keep=len(leg.context.legs) > 2))
 
+    def abandon(self, leg: Leg) -> None:
+        """A termination that was not made, for want of a port: nothing of it stays. One that is being released, or was,
+        is left to that."""
+        if leg.releasing or leg.id not in self.store.legs:
+            return
+        self.held.end(leg.id)
+        self.give_identity_back(leg)
+        self.store.remove(leg)
+        self.emit(orders.Release(leg.id))  # what the executor keeps of it; its report is of nobody
+
+    def give_identity_back(self, leg: Leg) -> None:
+        """The termination shows its certificate no more."""
+        if self.identities.give_back(leg.identity):
+            self.emit(orders.ForgetIdentity(leg.id, leg.identity))
+
     def count(self, leg: Leg) -> None:
         """Ask for the counters of a termination; its Counted report follows."""
         self.emit(orders.Count(leg.id))

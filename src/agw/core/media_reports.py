@@ -131,7 +131,7 @@ class MediaReports:
     # --- TLS ---
 
     def _on_identity_made(self, leg: Leg, report: orders.IdentityMade, _now: float) -> None:
-        self._give_identity_back(leg)
+        self._control.give_identity_back(leg)
         leg.identity, leg.fingerprints = report.identity, dict(report.fingerprints)
         self._control.identities.take(leg.identity)
 
@@ -228,7 +228,7 @@ class MediaReports:
         self._control.early.end(leg.id)
         if not leg.spare:
             self._control.joining.end(context.id)
-        self._give_identity_back(leg)
+        self._control.give_identity_back(leg)
         self._control.store.remove(leg)
 
     def _give_place_back(self, leg: Leg, now: float) -> None:
@@ -249,7 +249,3 @@ class MediaReports:
         if former.since is not None:
             seconds = round(now - former.since, 3)
             self._control.record.trace(leg, "bytes", a_to_c=report.received, c_to_a=report.sent, seconds=seconds)
-
-    def _give_identity_back(self, leg: Leg) -> None:
-        if self._control.identities.give_back(leg.identity):
-            self._control.emit(orders.ForgetIdentity(leg.id, leg.identity))
