@@ -1,5 +1,8 @@
 """What nobody claims ends, however much of it there is, and whatever became of the order to end it."""
 
+import math
+from dataclasses import replace
+
 import pytest
 from tests.playbook.both_cores import World, line_of, peer, released, ue
 from tests.playbook.mediaplay import PEER_IP, Play, peer_line, sdp, ue_line
@@ -186,3 +189,27 @@ def test_names_are_asked_for_with_one_digit_more_where_they_are_too_many() -> No
 def test_a_wildcard_of_a_name_and_of_a_number_reads_as_it_is_written() -> None:
     message = parse(b"!/1 mgc\nT=1{C=*{AV=ip/core/1*{AT{}}}}")
     assert message.transactions == (TransactionRequest(1, (iq.audit_named("ip/core/1*"),)),)
+
+
+def test_reloaded_settings_stop_and_begin_the_periodic_audit() -> None:
+    world = World()
+    (gateway,) = world.half.gateways.gateways.values()
+
+    def audit_every(seconds: float) -> float:
+        half = world.half
+        half.reconfigure(replace(half.settings, timers=replace(half.settings.timers, audit=seconds)))
+        return gateway.audit_at
+
+    assert audit_every(0.0) == math.inf
+    world.messages.clear()
+    world.wait(1_000.0)
+    assert not world.messages
+    assert world.half.next_timer() is None
+    audit_every(300.0)
+    world.wait(1.0)
+    assert world.messages  # nothing was heard for longer than that
+    assert world.now + 290.0 < gateway.audit_at <= world.now + 300.0
+    sooner = audit_every(10.0)
+    assert sooner <= world.now + 10.0
+    assert audit_every(10.0) == sooner  # settings that are read again put nothing off
+    assert audit_every(0.0) == math.inf

@@ -19,6 +19,11 @@ def message_id(name: str) -> str:
     return f"<{name}>" if "." in name and name[0] not in "<[" else name
 
 
+def after(since: float, wait: float) -> float:
+    """``wait`` seconds after ``since``; never where it is 0."""
+    return since + wait if wait > 0 else math.inf
+
+
 def audited_contexts(reply: TransactionReply) -> tuple[set[int], ErrorDescriptor | None]:
     """The contexts that an audit of everything found, or the error that says that it found out nothing."""
     faults = [reply.error] if reply.error is not None else []

@@ -1,10 +1,9 @@
 """What media gateways announce of themselves: ServiceChange of their ROOT (RFC 3525 7.2.8, 11)."""
 
-import math
 from collections.abc import Callable
 from typing import Protocol
 
-from imsalg.core.gateway_model import Gateway, Link, State
+from imsalg.core.gateway_model import Gateway, Link, State, after
 from imsalg.core.media_events import CloseGateway, Log, MediaCommand
 from imsalg.media_settings import MediaSettings
 from imswire.h248.errors import H248Error
@@ -83,7 +82,7 @@ class Announcements:
             registry.forget_orders(gateway)
         gateway.link, gateway.state, gateway.heard, gateway.probed = link.number, State.IN_SERVICE, now, None
         gateway.probe_at = now + timers.heartbeat
-        gateway.audit_at = now + timers.audit if timers.audit > 0 else math.inf
+        gateway.audit_at = after(now, timers.audit)
         link.gateway = gateway
         return gateway
 

@@ -20,6 +20,7 @@ from imsalg.core.gateway_model import (
     Report,
     State,
     Ticket,
+    after,
     message_id,
 )
 from imsalg.core.gateway_requests import GatewayRequests
@@ -95,6 +96,10 @@ class Gateways:
         """Other times and limits from now on; a link keeps the time that its transactions have."""
         self._settings = settings
         self._announcements.reconfigure(settings)
+        audit = settings.timers.audit
+        for gateway in self.gateways.values():
+            # Never later than it was, or settings that are read again and again would put it off for ever.
+            gateway.audit_at = min(gateway.audit_at, after(gateway.heard, audit)) if audit > 0 else math.inf
 
     # --- what calls need ---
 
@@ -245,7 +250,7 @@ class Gateways:
                 continue
             self._debts.repeat(gateway, now)
             if gateway.audit_at <= now:
-                gateway.audit_at = now + timers.audit
+                gateway.audit_at = after(now, timers.audit)
                 self._audits.start(gateway, now)
             if timers.heartbeat <= 0:
                 continue
