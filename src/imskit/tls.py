@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from imskit.common_settings import MediaTlsSettings
 
@@ -30,6 +30,7 @@ type Fingerprints = tuple[tuple[str, bytes], ...]  # (hash name in lower case, o
 PREFERENCE = ("sha-512", "sha-384", "sha-256")
 _HASHLIB = {name: name.replace("-", "") for name in (*PREFERENCE, "sha-1")}
 _OPTIONS = SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE
+_UNREADABLE = (ValueError, x509.InvalidVersion)
 _VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 
 
@@ -106,7 +107,7 @@ def subject_of(der: bytes | None) -> str:
         return ""
     try:
         return x509.load_der_x509_certificate(der).subject.rfc4514_string()
-    except ValueError:
+    except _UNREADABLE:
         return ""
 
 
@@ -242,22 +243,26 @@ def _accept_any(_connection: SSL.Connection, _certificate: object, _error: int, 
 
 def peer_leaf(connection: SSL.Connection) -> bytes | None:
     """DER of the certificate that the peer proved to own, None before the handshake or without one."""
-    certificate = connection.get_peer_certificate(as_cryptography=True)
-    return None if certificate is None else certificate.public_bytes(serialization.Encoding.DER)
+    return der_of(connection.get_peer_certificate())
+
+
+def der_of(certificate: object) -> bytes | None:
+    """DER of a certificate of OpenSSL, None for what is none. It is not parsed: OpenSSL takes certificates that others
+    refuse, and a fingerprint is of octets."""
+    return crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate) if isinstance(certificate, crypto.X509) else None
 
 
 def validity_text(der: bytes, now: float) -> str:
     """How a certificate is outside its validity at ``now`` (Unix time); "" where it is inside, or cannot be read."""
     try:
         certificate = x509.load_der_x509_certificate(der)
-    except ValueError:
+        first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except _UNREADABLE:
         return ""
     moment = datetime.datetime.fromtimestamp(now, datetime.UTC)
-    if moment > certificate.not_valid_after_utc:
-        return f"expired {certificate.not_valid_after_utc:%Y-%m-%d}"
-    if moment < certificate.not_valid_before_utc:
-        return f"not valid before {certificate.not_valid_before_utc:%Y-%m-%d}"
-    return ""
+    if moment > last:
+        return f"expired {last:%Y-%m-%d}"
+    return f"not valid before {first:%Y-%m-%d}" if moment < first else ""
 
 
 def tls_error_text(error: SSL.Error) -> str:

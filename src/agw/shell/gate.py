@@ -5,9 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
-from OpenSSL.crypto import X509
 
 from agw.core import orders
 from agw.core.orders import Fingerprints, Report
@@ -17,7 +15,7 @@ from agw.shell.keylog import check_key_log, write_secret
 from agw.shell.legs import Counters, LegState, Phase
 from agw.shell.watch import Watcher
 from imskit.logs import get_logger
-from imskit.tls import FingerprintMismatch, peer_leaf, tls_error_text, validity_text, verify_leaf
+from imskit.tls import FingerprintMismatch, der_of, peer_leaf, tls_error_text, validity_text, verify_leaf
 
 log = get_logger("agw.gate")
 
@@ -179,7 +177,7 @@ class TlsGate:
             return True
         try:
             # The leaf proves later in this handshake that it owns its key; the handshake fails if it cannot.
-            leg.verified = self._verify(_der(certificate), leg.fingerprints)
+            leg.verified = self._verify(der_of(certificate), leg.fingerprints)
         except FingerprintMismatch as mismatch:
             leg.mismatch = mismatch
             return False
@@ -229,9 +227,3 @@ class TlsGate:
 
 def _session(tls: SSL.Connection) -> tuple[str, str]:
     return tls.get_protocol_version_name(), tls.get_cipher_name() or ""
-
-
-def _der(certificate: object) -> bytes | None:
-    if not isinstance(certificate, X509):
-        return None
-    return certificate.to_cryptography().public_bytes(Encoding.DER)

@@ -99,17 +99,23 @@ class Identities:
 
     def _load(self) -> events.Identities:
         """Everything is read before anything is replaced."""
-        found = {"media": media_identity(self._settings.tls, self._name)}
+        default = media_identity(self._settings.tls, self._name)
+        found: dict[str, Identity] = {}
         for name, realm in self._settings.realm.items():
             if realm.certificate is not None and realm.key is not None:
                 found[name] = Identity.load(realm.certificate, realm.key)
             elif realm.tls:
-                found[name] = found["media"]
+                found[name] = default
+        context = self._context(default, "")
         contexts = {name: self._context(identity, name) for name, identity in found.items()}
+        usual = self._file(default, "", context)
         known = {name: self._file(identity, name, contexts[name]) for name, identity in found.items()}
-        self._expiry = {name: identity.certificate.not_valid_after_utc.timestamp() for name, identity in found.items()}
+        ends = [(name, identity.certificate.not_valid_after_utc.timestamp()) for name, identity in found.items()]
+        self._expiry = {"media": default.certificate.not_valid_after_utc.timestamp()}
+        for name, end in ends:  # a realm may be called media too: then the first end counts
+            self._expiry[name] = min(end, self._expiry.get(name, end))
         self._warn()
-        return events.Identities(known.pop("media"), known)
+        return events.Identities(usual, known)
 
     def _warn(self) -> None:
         within = self._settings.tls.expiry_warning

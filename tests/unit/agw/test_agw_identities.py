@@ -2,24 +2,29 @@
 
 import asyncio
 import datetime
+import os
 import stat
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from types import SimpleNamespace
+from typing import Any, Literal, cast
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
+from OpenSSL import crypto
 from structlog.testing import capture_logs
 from tests.unit.agw.agw_support import AGW, UE, TlsPeer, Version, accept, connect, fingerprints, listener, on_loop, rig
 
 from agw.core import orders
 from agw.settings import RealmSettings, Settings, TlsSettings
 from agw.shell.identities import Identities
-from imskit.tls import Identity, PrivateKey, TlsConfigError
+from agw.shell.keylog import check_key_log, write_secret
+from imskit.tls import Identity, PrivateKey, TlsConfigError, fingerprint_of, subject_of, validity_text
 
 NOW = datetime.datetime.now(datetime.UTC)
 KEYS: dict[str, Callable[[], PrivateKey]] = {
@@ -283,3 +288,79 @@ def test_the_end_of_a_certificate_is_told_in_time(tmp_path: Path) -> None:
             identities = Identities(Settings(tls=replace(tls, expiry_warning=within)), "agw-1")
         assert ([line["days"] for line in logs] == [10.0]) is warned
     assert identities.expiry()["media"] == pytest.approx((NOW + datetime.timedelta(days=10)).timestamp(), abs=2)
+
+
+@pytest.mark.parametrize("name", ["core", "media"])
+def test_a_realm_has_its_certificate_for_itself_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    files = [str(tmp_path / file) for file in ("d.pem", "d.key", "r.pem", "r.key")]
+    usual, own = Identity.generate("default"), Identity.generate("realm", days=1000)
+    usual.save(Path(files[0]), Path(files[1]))
+    own.save(Path(files[2]), Path(files[3]))
+    realms = {
+        "access": RealmSettings(),
+        name: RealmSettings(ports="30000-30999", certificate=files[2], key=files[3], min_version="1.3"),
+    }
+    made = Identities(Settings(tls=TlsSettings(certificate=files[0], key=files[1]), realm=realms), "agw")
+    assert made.current.default.fingerprints["sha-256"] == usual.fingerprint()
+    assert made.current.realms[name].fingerprints["sha-256"] == own.fingerprint()
+    assert made.expiry()[name] == own.certificate.not_valid_after_utc.timestamp()
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("right", [True, False])
+def test_a_certificate_that_only_openssl_reads_is_judged_by_its_octets(known: bool, right: bool) -> None:
+    """X.509 version 8: whatever a peer shows, its leg comes to an end."""
+    der = bytearray(UE.der)
+    der[der.index(bytes.fromhex("a003020102")) + 4] = 7
+    shown = SimpleNamespace(
+        certificate=crypto.load_certificate(crypto.FILETYPE_ASN1, bytes(der)),
+        key=crypto.PKey.from_cryptography_key(UE.key),
+        chain=(),
+    )
+    assert subject_of(bytes(der)) == validity_text(bytes(der), 0.0) == ""
+    announced = (("sha-256", fingerprint_of(bytes(der))),) if right else fingerprints(AGW)
+
+    async def main() -> None:
+        async with rig() as r:
+            sock = await asyncio.to_thread(connect, r.listen(1))
+            await r.wait(orders.Accepted, 1)
+            r(orders.ArmTls(1, "server", announced if known else None))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of pyOpenSSL, for its own kind of certificate
+                end = TlsPeer(sock, identity=cast(Identity, shown))
+            task = asyncio.ensure_future(asyncio.to_thread(end.handshake))
+            if not known:
+                await r.wait(orders.HandshakeDone, 1)
+                r(orders.SetFingerprints(1, announced))
+            report = await r.wait((orders.TlsOpen, orders.VerifyFailed), 1)
+            assert isinstance(report, orders.TlsOpen if right else orders.VerifyFailed)
+            await asyncio.gather(task, return_exceptions=True)
+            sock.close()
+
+    on_loop(main)
+
+
+def test_a_key_log_is_a_plain_file_of_ours_alone(tmp_path: Path) -> None:
+    path = tmp_path / "keys.txt"
+    path.touch(0o600)
+    check_key_log(str(path))
+    write_secret(str(path), b"CLIENT_RANDOM x y")
+    assert path.read_bytes() == b"CLIENT_RANDOM x y\n"
+    path.chmod(0o644)
+    with pytest.raises(PermissionError, match="mode 0644"):
+        check_key_log(str(path))
+    with capture_logs() as logs:
+        write_secret(str(path), b"CLIENT_RANDOM more")
+    assert [entry["event"] for entry in logs] == ["the key log cannot be written"]
+    assert path.read_bytes() == b"CLIENT_RANDOM x y\n"
+
+
+@pytest.mark.parametrize("reader", [True, False])
+def test_a_pipe_as_key_log_is_refused_at_once(tmp_path: Path, reader: bool) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path, 0o600)
+    held = os.open(path, os.O_RDONLY | os.O_NONBLOCK) if reader else None
+    with pytest.raises(OSError, match="plain file" if reader else "No such device"):
+        check_key_log(str(path))
+    if held is not None:
+        os.close(held)
