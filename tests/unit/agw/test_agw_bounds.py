@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 from OpenSSL import SSL
@@ -266,7 +267,7 @@ async def crowd(r: Rig) -> list[socket.socket]:
         await r.wait(orders.Accepted, leg)
         connection = r.executor.socket_of(leg)
         assert connection is not None
-        await until(lambda one=connection: has_sent(one))
+        await until(partial(has_sent, connection))
     for leg in range(2, 2 + FAILING):
         r(orders.ArmTls(leg, "server", fingerprints(UE)))
     assert r.executor.held["queued"] == FAILING
