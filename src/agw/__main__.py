@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from agw.settings import Settings, port_slice
-from agw.shell.operate import log_keys_of, rotate_all
+from agw.shell.operate import log_keys_of, rest_all, rotate_all
 from agw.shell.show import show
 from agw.shell.supervisor import UNUSABLE, die_with_parent, run_supervisor, worker_count
 from agw.shell.worker import run_worker
@@ -59,8 +59,8 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then leave service in order; SIGHUP reopens the trace file and reads the
-    certificates again."""
+    """Serve until SIGTERM or SIGINT, then leave service in order (a second signal ends at once); SIGHUP reopens the
+    trace file and reads the certificates again."""
     settings = _load(config)
     count = worker_count(settings)
     if worker is not None and worker >= count:
@@ -160,6 +160,21 @@ def workers(config: MaybeConfig = None, socket: Socket = None, json: Json = Fals
 def rotate(config: MaybeConfig = None, socket: Socket = None) -> None:
     """Let all workers read their certificates again; sessions that run keep theirs (as SIGHUP does)."""
     _order(rotate_all, config, socket)
+
+
+Only = Annotated[str, typer.Option(metavar="NAME", help="This worker alone (as 'agw show workers' calls it).")]
+
+
+@app.command(epilog="Examples:  agw drain -c configs/agw.toml  |  agw drain -c configs/agw.toml --worker agw-1")
+def drain(config: MaybeConfig = None, socket: Socket = None, worker: Only = "") -> None:
+    """Take nothing new and tell the controller; sessions that run go on until they end. The process stays."""
+    _order(lambda path: rest_all(path, True, worker), config, socket)
+
+
+@app.command(epilog="Example:  agw undrain -c configs/agw.toml")
+def undrain(config: MaybeConfig = None, socket: Socket = None, worker: Only = "") -> None:
+    """Take new sessions again."""
+    _order(lambda path: rest_all(path, False, worker), config, socket)
 
 
 @app.command(epilog="Example:  agw keylog --context agw-1/4 --file /tmp/keys.txt -c configs/agw.toml")

@@ -354,6 +354,55 @@ def test_leaving_ends_what_does_not_end() -> None:
     assert last_change(play).method == "Forced"
 
 
+def test_asked_to_leave_twice_it_ends_sessions_now() -> None:
+    play = Play()
+    play.originating()
+    play.post(events.Drain())
+    play.answer_service_change()
+    play.post(events.Drain())
+    assert not play.engine.store.contexts
+    assert last_change(play).method == "Forced"
+    play.answer_service_change()
+    assert play.others[-1] == events.Exit()
+
+
+def test_resting_takes_nothing_new_until_it_is_taken_back() -> None:
+    play = Play()
+    call = play.originating()
+    play.post(events.Rest())
+    change = last_change(play)
+    assert (change.method, change.delay) == ("Graceful", None)
+    play.answer_service_change()
+    announced = len(play.requests())
+    play.post(events.Rest())
+    assert len(play.requests()) == announced, "said once"
+    assert code_of(play.request(iq.add_pair(core_request(), access_request()))) == 503
+    play.pass_time(60.0)
+    assert len(play.engine.store.contexts) == 1, "what runs goes on"
+    call.subtract()
+    assert events.Exit() not in play.others
+    play.post(events.Resume())
+    change = last_change(play)
+    assert (change.method, change.reason) == ("Restart", "918 Cancel Graceful")
+    play.answer_service_change()
+    play.originating()
+    assert len(play.engine.store.contexts) == 1
+
+
+def test_a_resting_gateway_says_so_in_a_new_association() -> None:
+    play = Play()
+    play.post(events.Rest())
+    play.answer_service_change()
+    play.post(events.ControlDown("reset"))
+    play.post(events.ControlUp("mgc:2944"))
+    assert last_change(play).method == "Disconnected"
+    play.answer_service_change()
+    assert last_change(play).method == "Graceful"
+    play.answer_service_change()
+    play.post(events.Drain())
+    assert last_change(play).method == "Forced"
+
+
 def test_leaving_without_controller() -> None:
     play = Play(serve=False)
     play.post(events.Start())

@@ -62,8 +62,10 @@ def closed(commands: list[MediaCommand]) -> list[int]:
     return [command.link for command in commands if isinstance(command, CloseGateway)]
 
 
-def announce(play: Play, link: int, method: str, mid: str | None = None) -> list[MediaCommand]:
-    change = ServiceChange(method=method, reason="905 Out", version=1)
+def announce(
+    play: Play, link: int, method: str, reason: str = "905 Out", *, mid: str | None = None
+) -> list[MediaCommand]:
+    change = ServiceChange(method=method, reason=reason, version=1)
     return play.says(link, Command("ServiceChange", ROOT, service_change=change), NULL_CONTEXT, mid=mid)
 
 
@@ -102,6 +104,16 @@ def test_a_leaving_gateway_gets_no_new_calls_and_keeps_its_own() -> None:
     assert refused(play.offer(UE_OFFER, call="c2")).status == 503
     play.offer(sdp(*ue_line(), *ue_line(2857)))
     assert play.names() == ["Add $ $", "Add $ $"]
+
+
+def test_a_gateway_that_takes_its_leave_back_gets_new_calls_and_keeps_its_own() -> None:
+    play = Play()
+    call(play)
+    announce(play, 1, "Graceful")
+    assert refused(play.offer(UE_OFFER, call="c2")).status == 503
+    assert announce(play, 1, "Restart", "918 Cancel Graceful") == []
+    play.offer(UE_OFFER, call="c3")
+    assert set(play.half.calls) == {"c1", "c3"}
 
 
 @pytest.mark.parametrize("method", ["Forced", "Restart"])

@@ -249,6 +249,38 @@ def test_a_new_certificate_leaves_open_sessions_alone(tmp_path: Path, how: str) 
         assert len(clients) == 1, "the secrets of one session, and of no other"
 
 
+def test_drained_it_takes_nothing_new_until_undrained_and_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        controller = Controller()
+        more = f'[admin]\nsocket = "{tmp_path}/agw.sock"\n'
+        config = settings_file(tmp_path, f"tcp:127.0.0.1:{controller.port}", more=more)
+        config.write_text(config.read_text().replace("drain_time = 0.5", "drain_time = 3600"))
+        async with running(config) as (process, _):
+            core_server = listener()
+            pair = pair_of(core_server.getsockname()[1])
+            first = await controller.request("agw_1", pair)
+            assert "agw_1: takes nothing new; contexts that go on: 1" in await agw("drain", "-c", str(config))
+            await controller.until(lambda: controller.changes[-1] == ("agw_1", "Graceful"))
+            fault = (await controller.request("agw_1", pair)).actions[0].error
+            assert fault is not None
+            assert fault.code == 503
+            assert "drained" in await agw("show", "workers", "-c", str(config))
+            assert "agw_1: takes new sessions" in await agw("undrain", "-c", str(config))
+            await controller.until(lambda: controller.changes[-1] == ("agw_1", "Restart"))
+            second = await controller.request("agw_1", pair)
+            assert second.actions[0].context != first.actions[0].context
+            process.terminate()
+            await controller.until(lambda: controller.changes[-1] == ("agw_1", "Graceful"))
+            process.terminate()
+            await controller.until(lambda: controller.changes[-1] == ("agw_1", "Forced"))
+            async with asyncio.timeout(DEADLINE):
+                assert await process.wait() == 0
+            core_server.close()
+        controller.close()
+
+    on_loop(main)
+
+
 def test_a_new_connection_is_ordered_and_made_on_the_same_ports(tmp_path: Path) -> None:
     async def main() -> None:
         controller = Controller()

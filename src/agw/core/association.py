@@ -16,7 +16,8 @@ from imswire.h248.model import Action, TransactionReply
 COLD_BOOT = 901
 SERVICE_RESTORED = 900
 OUT_OF_SERVICE = 905
-"""ServiceChange reasons (RFC 3525 7.2.8)."""
+CANCEL_GRACEFUL = 918
+"""ServiceChange reasons (RFC 3525 7.2.8; 918 from later editions of H.248.1)."""
 
 
 class State(Enum):
@@ -141,10 +142,16 @@ class Association:
 
     # --- leaving service ---
 
-    def announce_drain(self, delay: float, now: float) -> None:
-        """Tell the controller that this gateway will leave (ServiceChange Graceful)."""
+    def announce_drain(self, delay: float | None, now: float) -> None:
+        """Tell the controller that this gateway will leave (ServiceChange Graceful), in ``delay`` seconds or, if None,
+        when the last session has ended by itself."""
         if self.serving:
-            self._announce("Graceful", OUT_OF_SERVICE, now, delay=int(delay))
+            self._announce("Graceful", OUT_OF_SERVICE, now, delay=None if delay is None else int(delay))
+
+    def announce_stay(self, now: float) -> None:
+        """Take the announcement of leaving back: all that this gateway holds is still there."""
+        if self.serving:
+            self._announce("Restart", CANCEL_GRACEFUL, now)
 
     def announce_end(self, now: float) -> None:
         """Everything is released: say so (ServiceChange Forced) and go, with or without an answer."""

@@ -87,6 +87,12 @@ class AgwEngine:
         )
         self._drain_at: float | None = None
         self._draining = False
+        self._resting = False
+
+    @property
+    def resting(self) -> bool:
+        """Nothing new is taken, by :class:`events.Rest`."""
+        return self._resting
 
     @property
     def serving(self) -> bool:
@@ -116,6 +122,8 @@ class AgwEngine:
                 self._association.down(event.reason, now)
             case events.Drain():
                 self._drain(now)
+            case events.Rest() | events.Resume():
+                self._rest(isinstance(event, events.Rest), now)
             case events.Identities():
                 for number in self._identities.replace(event.default, event.realms):
                     self._out.append(orders.ForgetIdentity(0, number))
@@ -195,6 +203,8 @@ class AgwEngine:
 
     def _reply_in(self, tid: int, reply: TransactionReply, now: float) -> None:
         if self._association.replied(tid, reply, now):
+            if self._resting and not self._draining:
+                self._association.announce_drain(None, now)  # an association that is new knows nothing of it
             return
         if reply.error is not None:
             text = f"{reply.error.code} {reply.error.text}"
@@ -233,8 +243,19 @@ class AgwEngine:
 
     # --- leaving ---
 
+    def _rest(self, wanted: bool, now: float) -> None:
+        if self._draining or wanted is self._resting:
+            return
+        self._resting, self._runner.accepting = wanted, not wanted
+        if wanted:
+            self._association.announce_drain(None, now)
+        else:
+            self._association.announce_stay(now)
+
     def _drain(self, now: float) -> None:
-        if self._draining:
+        if self._draining:  # asked for twice: now
+            self._drain_at = None
+            self._release_all()
             return
         self._draining = True
         self._runner.accepting = False

@@ -42,7 +42,15 @@ class BadFromController(Struct, frozen=True):
 
 
 class Drain(Struct, frozen=True):
-    """Leave service: let sessions end, then announce the end to the controller and exit."""
+    """Leave service: let sessions end, then announce the end to the controller and exit. A second one ends them now."""
+
+
+class Rest(Struct, frozen=True):
+    """Take nothing new and say so to the controller, but stay: what runs goes on until it ends by itself."""
+
+
+class Resume(Struct, frozen=True):
+    """Take new sessions again after :class:`Rest`."""
 
 
 class Identities(Struct, frozen=True):
@@ -59,7 +67,19 @@ class LogKeys(Struct, frozen=True):
     file: str
 
 
-Event = Report | Start | ControlUp | ControlDown | FromController | BadFromController | Drain | Identities | LogKeys
+Event = (
+    Report
+    | Start
+    | ControlUp
+    | ControlDown
+    | FromController
+    | BadFromController
+    | Drain
+    | Rest
+    | Resume
+    | Identities
+    | LogKeys
+)
 
 
 # --- commands -------------------------------------------------------------------------------------------------------

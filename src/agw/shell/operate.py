@@ -1,4 +1,4 @@
-"""What an operator orders a worker to do over its admin socket: new certificates, a log of TLS secrets."""
+"""What an operator orders a worker to do over its admin socket: new certificates, a log of TLS secrets, rest."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +15,7 @@ def orders_of(
     rotate: Callable[[], None],
     log_keys: Callable[[int, str], None],
     expiry: Callable[[], Mapping[str, float]],
+    rest: Callable[[bool], None],
 ) -> Mapping[str, Handler]:
     """The commands of a worker's admin socket that change something."""
 
@@ -42,7 +43,30 @@ def orders_of(
         begun = any(leg.tls is not Tls.NONE for leg in guarded)
         return {"gateway": engine.mid, "context": number, "file": query.file, "begun": begun}
 
-    return {"rotate": new_certificates, "keylog": key_log}
+    def order_rest(wanted: bool) -> Handler:
+        def handler(_: Query) -> object:
+            rest(wanted)
+            return {"gateway": engine.mid, "draining": wanted, "contexts": len(engine.store.contexts)}
+
+        return handler
+
+    return {
+        "rotate": new_certificates,
+        "keylog": key_log,
+        "drain": order_rest(True),
+        "undrain": order_rest(False),
+    }
+
+
+def rest_all(socket: Path, wanted: bool, mid: str = "") -> list[str]:
+    """Drain (or undrain) every worker, or the one that is called ``mid``; what to tell the operator. Raises
+    :class:`AdminError`."""
+    answers, problems = ask_all(socket, Query("drain" if wanted else "undrain"), mid)
+    if problems and not mid:
+        raise AdminError("\n".join(problems))
+    if not wanted:
+        return [f"{answer['gateway']}: takes new sessions" for answer in answers]
+    return [f"{answer['gateway']}: takes nothing new; contexts that go on: {answer['contexts']}" for answer in answers]
 
 
 def rotate_all(socket: Path) -> list[str]:

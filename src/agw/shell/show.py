@@ -49,6 +49,7 @@ def handlers(
             "pid": os.getpid(),
             "controller": settings.agw.controller,
             "in_service": engine.serving,
+            "draining": engine.resting,
             "age": now() - began,
             "contexts": len(store.contexts),
             "sessions": executor.sessions,
@@ -183,7 +184,7 @@ def _workers(answers: Sequence[_Row]) -> None:
             (
                 one["gateway"],
                 one["pid"],
-                one["in_service"],
+                "drained" if one["draining"] else one["in_service"],
                 one["age"],
                 one["contexts"],
                 one["sessions"],

@@ -1,9 +1,10 @@
 """``agw run``: one worker process per core, each a media gateway of its own; the dead are replaced.
 
 The supervisor touches no media. It starts ``python -m agw run --worker N`` for every worker, waits until each one is
-served by the controller, then tells whoever waits for that (``--ready-fd``). SIGTERM goes to all workers,
-which leave service in order; what has not ended in time is killed. A worker that dies is started again after a wait
-that grows while it keeps dying; one that cannot start because of its settings ends everything.
+served by the controller, then tells whoever waits for that (``--ready-fd``). SIGTERM goes to all workers, which leave
+service in order; at a second one they end their sessions at once; what has not ended in time is killed. A worker that
+dies is started again after a wait that grows while it keeps dying; one that cannot start because of its settings ends
+everything.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ import time
 from pathlib import Path
 
 from agw.settings import Settings
-from agw.shell.worker import write_ready
+from agw.shell.worker import END_NOW, write_ready
 from imskit.driver import spawn
 from imskit.logs import configure, get_logger
 from imskit.sdnotify import Notifier
@@ -52,7 +53,7 @@ class Supervisor:
         self._ready_fd = ready_fd
         self._count = worker_count(settings)
         self._notifier = Notifier()
-        self._shutdown = Shutdown(self._hangup)
+        self._shutdown = Shutdown(self._hangup, self._again)
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._waiting = set(range(self._count))
         self._status = 0
@@ -158,6 +159,10 @@ class Supervisor:
                 process.send_signal(number)
             except ProcessLookupError:
                 continue
+
+    def _again(self) -> None:
+        log.warning("ending now", workers=len(self._processes))
+        self._signal_all(END_NOW)
 
     def _hangup(self) -> None:
         self._signal_all(signal.SIGHUP)

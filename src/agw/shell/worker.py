@@ -5,6 +5,7 @@ import contextlib
 import gc
 import json
 import os
+import signal
 
 from agw.core import events
 from agw.core.engine import AgwEngine
@@ -28,6 +29,9 @@ from imskit.sockets import parse_endpoint
 from imskit.tls import TlsConfigError
 from imskit.trace import Tracer
 
+END_NOW = signal.SIGUSR2
+"""What the supervisor sends when it is told to end a second time. Not SIGTERM again: Ctrl-C and some init systems
+signal the worker beside its supervisor, so that two signals may well be one wish."""
 _EXIT_GRACE = 2.0  # seconds beyond the drain time until a worker ends regardless
 
 
@@ -70,7 +74,7 @@ class Worker:
         now = self.driver.clock.now
         self.metrics = measures(settings, self.engine, self.executor, self.tally, now, expiry)
         looks = handlers(settings, self.engine, self.executor, self.tally, now, expiry)
-        self.admin = AdminServer({**looks, **orders_of(self.engine, self.rotate, self.log_keys, expiry)})
+        self.admin = AdminServer({**looks, **orders_of(self.engine, self.rotate, self.log_keys, expiry, self.rest)})
         self._trimmer = Trimmer(lambda: len(self.engine.store.contexts), loop=loop)
         self.driver.post(self.identities.current)
 
@@ -97,6 +101,17 @@ class Worker:
     def drain(self) -> None:
         """Leave service in order; :attr:`gone` tells when that is done."""
         self.driver.post(events.Drain())
+
+    def rest(self, wanted: bool) -> None:
+        """Take no new sessions while ``wanted``, and tell the controller."""
+        self._log.info("drained" if wanted else "undrained")
+        self.driver.post(events.Rest() if wanted else events.Resume())
+
+    def ready(self) -> str:
+        """Why nothing new is taken; "" when it is."""
+        if not self.engine.serving:
+            return "no controller"
+        return "drained" if self.engine.resting else ""
 
     def close(self) -> None:
         """Close everything at once."""
@@ -141,10 +156,11 @@ async def run_worker(settings: Settings, number: int, workers: int, ready_fd: in
     configure(settings.log.level, settings.log.format)
     worker = Worker(settings, number, workers)
     shutdown = Shutdown(worker.hangup)
+    asyncio.get_running_loop().add_signal_handler(END_NOW, worker.drain)  # counts when leaving has begun
     server: MetricsServer | None = None
     facts: dict[str, object] = {"pid": os.getpid(), "mid": worker.mid, "ports": []}
     if settings.metrics.listen is not None:
-        server = MetricsServer(worker.metrics, lambda: "" if worker.engine.serving else "no controller")
+        server = MetricsServer(worker.metrics, worker.ready)
         endpoint = parse_endpoint(settings.metrics.listen)
         host, port = await server.start(endpoint.host, endpoint.port + number if endpoint.port else 0)
         facts["metrics"] = {"host": host, "port": port}

@@ -87,6 +87,11 @@ class Announcements:
         return gateway
 
     def _restart(self, link: Link, mid: str, reason: str, now: float) -> None:
+        if reason.startswith("918") and link.gateway is not None and link.gateway.mid == mid:
+            # Cancel Graceful: it takes its leave back, and all that it holds is still there.
+            link.gateway.state = State.IN_SERVICE
+            self._registry.log("info", "media gateway stays", link.gateway, reason=reason)
+            return
         gateway = self._bind(link, mid, now)
         self._registry.forget_contexts(gateway, "media gateway restarted")
         self._registry.log("info", "media gateway in service", gateway, reason=reason)

@@ -31,6 +31,7 @@ REASONS: Final[dict[int, str]] = {
     908: "MG Impending Failure",
     909: "MGC Impending Failure",
     915: "State Loss",
+    918: "Cancel Graceful",
 }
 """ServiceChange reasons (RFC 3525 7.2.8, H.248.8)."""
 

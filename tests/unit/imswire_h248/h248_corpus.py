@@ -263,6 +263,9 @@ PROFILE: dict[str, Message] = {
     "ServiceChange: an AGW drains": request(
         AGW, 9011, iq.to_service_change(iq.ServiceChangeRequest("Graceful", 905, 30))
     ),
+    "ServiceChange: an AGW stays after all": request(
+        AGW, 9012, iq.to_service_change(iq.ServiceChangeRequest("Restart", 918))
+    ),
     "Audit: alive?": request(ALG, 301, iq.audit_alive()),
     "Audit reply: alive": reply(AGW, 301, Action(NULL_CONTEXT, (Command("AuditValue", "ROOT"),))),
     "Audit: every context": request(ALG, 304, iq.audit_contexts()),
