@@ -4,7 +4,7 @@ TS 24.229 4.4 draws the trust domain's border between the P-CSCF and the UE. Wha
 way in; what is the operators' own business is removed on its way out. ``trusted`` in a realm's settings moves the
 border: a trusted access realm (an operator's own exchange) may assert, an untrusted core realm gets and gives less.
 Header fields that are not in the table pass unchanged, unknown ones included (RFC 3261 16.6 step 8). The table is
-rendered into docs/operations.md; a test keeps the two equal.
+rendered into docs/signalling.md; a test keeps the two equal.
 
 ``Route``, ``Record-Route``, ``Path``, ``Via`` and ``Max-Forwards`` are handled by the procedures that own them, not
 here. What this node itself asserts (P-Asserted-Identity, P-Charging-Vector and so on) is put in by

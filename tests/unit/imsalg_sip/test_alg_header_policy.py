@@ -8,7 +8,7 @@ from imsalg.core.header_policy import COLUMN_TITLES, TABLE, Direction, Rule, Tru
 from imswire.sip.headers import Headers
 from imswire.sip.message import Request
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "operations.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "signalling.md"
 EVERYTHING = tuple((name, "x") for name in TABLE)
 KEPT = (("Subject", "hello"), ("X-Unknown", "1"), ("User-Agent", "ua"), ("Allow", "INVITE"))
 EACH = [(direction, trust) for direction in Direction for trust in Trust]
@@ -21,7 +21,7 @@ def through(direction: Direction, trust: Trust, *extra: tuple[str, str]) -> set[
 
 
 def rendered() -> str:
-    """The table as docs/operations.md has it."""
+    """The table as docs/signalling.md has it."""
     rows = [f"| header field | {' | '.join(COLUMN_TITLES)} |", "|---" * (len(COLUMN_TITLES) + 1) + "|"]
     numbers = {word: number for number, word in enumerate(Rule)}
     for name, rules in TABLE.items():
@@ -33,7 +33,7 @@ def rendered() -> str:
 
 def test_the_page_shows_the_table() -> None:
     shown = PAGE.read_text().partition("<!-- header policy -->\n")[2].partition("<!-- end of header policy -->")[0]
-    assert shown == rendered(), "put what the test expects between the marks in docs/operations.md"
+    assert shown == rendered(), "put what the test expects between the marks in docs/signalling.md"
 
 
 @pytest.mark.parametrize(("direction", "trust"), EACH)
