@@ -59,10 +59,10 @@ $(VENV)/.fuzz: $(VENV)/.test
 	@$(PIP) install --quiet --editable '.[lab,test,fuzz]' || echo "atheris cannot be installed here: fuzzing goes on without it"
 	@touch $@
 
-fuzz: $(VENV)/.fuzz ## property tests with many examples, and targets led by coverage, for SECONDS (default 300)
+fuzz: $(VENV)/.fuzz ## property tests with many examples, and targets led by coverage, for SECONDS (default 300; a minute or two at least)
 	@$(BIN)/python tests/fuzz/campaign.py $(or $(SECONDS),300)
 
-soak: $(VENV)/.test ## calls with traffic and faults through real processes for MINUTES (default 10), then a table
+soak: $(VENV)/.test ## calls with traffic and faults through real processes for MINUTES (default 10; one round of two at least), then a table
 	@$(BIN)/python bench/soak.py --minutes $(or $(MINUTES),10) $(ARGS)
 
 clean: ## remove everything that was made here

@@ -108,7 +108,11 @@ def _socket_of(config: Path | None, socket: Path | None) -> Path:
     if socket is None and config is not None:
         named = _load(config).admin.socket
         if named is None:
-            typer.echo(f"{config}: the table 'admin' has no 'socket': this daemon cannot be asked", err=True)
+            typer.echo(
+                f"{config}: the table 'admin' has no 'socket': this daemon cannot be asked. Write one there "
+                "(socket = '/run/agw/agw.sock', say) and restart the daemon",
+                err=True,
+            )
             raise typer.Exit(UNUSABLE)
         socket = Path(named)
     if socket is None:

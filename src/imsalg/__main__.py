@@ -97,7 +97,11 @@ def _ask(query: Query, config: Path | None, socket: Path | None, *, as_json: boo
     if socket is None and config is not None:
         named = _load(config).admin.socket
         if named is None:
-            typer.echo(f"{config}: the table 'admin' has no 'socket': this daemon cannot be asked", err=True)
+            typer.echo(
+                f"{config}: the table 'admin' has no 'socket': this daemon cannot be asked. Write one there "
+                "(socket = '/run/imsalg/imsalg.sock', say) and restart the daemon",
+                err=True,
+            )
             raise typer.Exit(2)
         socket = Path(named)
     if socket is None:

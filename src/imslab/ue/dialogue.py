@@ -21,7 +21,9 @@ class SipFailure(Exception):
     """A final response other than 2xx, or 408 and 503 where none came."""
 
     def __init__(self, status: int, reason: str = "", response: Response | None = None) -> None:
-        super().__init__(f"{status} {reason}".strip())
+        warning = response.headers.get("warning") if response is not None else None
+        why = f" ({warning[:300]})" if warning else ""
+        super().__init__(f"{status} {reason}".strip() + why)
         self.status = status
         self.reason = reason
         self.response = response
