@@ -114,7 +114,7 @@ class GatewayTimers:
 
     heartbeat: float = 2.0
     heartbeat_timeout: float = 2.0
-    reconnect_grace: float = 2.0
+    reconnect_grace: float = 4.0
     restart_grace: float = 30.0
     request: float = 4.0
     audit: float = 300.0

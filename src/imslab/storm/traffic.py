@@ -19,7 +19,7 @@ from imslab.ue.media import NotAcceptable
 _SETUP = 20.0  # seconds for a call to come up
 _ANSWER = 15.0  # seconds for a message to be confirmed
 _BEAT = 0.5  # seconds between two messages of one call
-_PATIENCE = 6.0  # seconds that a UE waits for the network to end a call whose media are gone
+_PATIENCE = 10.0  # seconds that a UE waits for the network to end a call whose media are gone
 
 
 class Fate(StrEnum):
