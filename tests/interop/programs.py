@@ -1,5 +1,6 @@
 """Foreign programs as the tests use them: started with a log, awaited by what they say, ended by us."""
 
+import functools
 import os
 import re
 import shutil
@@ -32,13 +33,25 @@ def needs(program: str, package: str) -> pytest.MarkDecorator:
     )
 
 
+@functools.cache
+def known_ports() -> frozenset[int]:
+    """Ports at which tshark expects some protocol: it would read what we send there as that."""
+    if shutil.which("tshark") is None:
+        return frozenset()
+    told = subprocess.run(["tshark", "-G", "decodes"], capture_output=True, text=True, timeout=60, check=True)
+    rows = (line.split("\t") for line in told.stdout.splitlines())
+    return frozenset(int(row[1]) for row in rows if row[0] in ("tcp.port", "udp.port") and row[1].isdigit())
+
+
 def ports_of(host: str, count: int) -> list[int]:
     """``count`` ports of ``host`` that are free for UDP and TCP, outside the range that the system hands out.
 
     None is given twice: a program may take a while until it opens its port.
     """
     found: list[int] = []
-    for port in range(_given.get(host, 7_000 + os.getpid() % 2_000), 30_000):
+    for port in range(_given.get(host, 10_000 + os.getpid() % 2_000), 30_000):
+        if port in known_ports():
+            continue
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as tcp, socket.socket(family, socket.SOCK_DGRAM) as udp:
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
