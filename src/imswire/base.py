@@ -4,6 +4,8 @@ The codecs raise :class:`ProtocolError` and nothing else for bad input. The rece
 ``reason`` into the protocol's own answer (SIP 400 or 488, H.248 error descriptor, MSRP 400) by a table.
 """
 
+from abc import ABC, abstractmethod
+
 from msgspec import Struct
 
 
@@ -42,7 +44,45 @@ class Backoff(Struct, frozen=True):
         return float(min(self.cap, self.first * self.factor ** min(attempt, 64)))
 
 
-class TpktFramer:
+class Cutter[E: ProtocolError](ABC):
+    """Cuts a byte stream into whole pieces; what comes out does not depend on how the stream was cut.
+
+    A stream that cannot be followed raises ``E``, then and at every later call. Pieces that were complete before the
+    fault are returned first and :attr:`error` is set: look at it after each call and close the connection.
+    """
+
+    fault: type[E]
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._buffer = bytearray()
+        self.error: E | None = None
+
+    @property
+    def pending(self) -> int:
+        """Octets held that do not make a whole piece yet; at most one piece and one read."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes | bytearray | memoryview) -> list[bytes]:
+        """Take octets from the stream and return whole pieces, in order."""
+        out: list[bytes] = []
+        if self.error is None:
+            self._buffer += data
+            try:
+                self._cut(out)
+            except self.fault as error:
+                self.error = error
+                self._buffer.clear()
+        if self.error is not None and not out:
+            raise self.error
+        return out
+
+    @abstractmethod
+    def _cut(self, out: list[bytes]) -> None:
+        """Move the whole pieces from the buffer to ``out``; raises ``E`` where the stream cannot be followed."""
+
+
+class TpktFramer(Cutter[ProtocolError]):
     """Cuts a TCP byte stream into TPKT packets (RFC 1006 6: version 3, reserved, 16-bit length, payload).
 
     ``feed`` returns the payloads that became complete. The result does not depend on how the stream was cut. A wrong
@@ -53,29 +93,10 @@ class TpktFramer:
 
     HEADER = 4
 
+    fault = ProtocolError
+
     def __init__(self, limit: int = 65_531) -> None:
-        self._limit = limit
-        self._buffer = bytearray()
-        self.error: ProtocolError | None = None
-
-    @property
-    def pending(self) -> int:
-        """Bytes held that do not make a whole packet yet."""
-        return len(self._buffer)
-
-    def feed(self, data: bytes | bytearray | memoryview) -> list[bytes]:
-        """Take bytes from the stream and return whole payloads, in order."""
-        out: list[bytes] = []
-        if self.error is None:
-            self._buffer += data
-            try:
-                self._cut(out)
-            except ProtocolError as error:
-                self.error = error
-                self._buffer.clear()
-        if self.error is not None and not out:
-            raise self.error
-        return out
+        super().__init__(limit)
 
     def _cut(self, out: list[bytes]) -> None:
         buffer = self._buffer

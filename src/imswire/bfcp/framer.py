@@ -1,10 +1,11 @@
 """Cuts a TCP or TLS stream into BFCP messages by the length in the common header (RFC 8855 5.1, 6.1)."""
 
+from imswire.base import Cutter
 from imswire.bfcp.message import HEADER, BadMessage, parse_header
 from imswire.bfcp.tables import VERSION, ErrorCode
 
 
-class BfcpFramer:
+class BfcpFramer(Cutter[BadMessage]):
     """``feed`` returns whole messages, to be read by :func:`imswire.bfcp.message.parse`; what it returns does not
     depend on how the stream was cut.
 
@@ -13,29 +14,10 @@ class BfcpFramer:
     look at it after each call, send its ``answer()`` where you are the server, and close the connection (6.1).
     """
 
+    fault = BadMessage
+
     def __init__(self, limit: int = 65_536) -> None:
-        self._limit = limit
-        self._buffer = bytearray()
-        self.error: BadMessage | None = None
-
-    @property
-    def pending(self) -> int:
-        """Octets held that do not make a whole message yet; at most header and ``limit``, and one read."""
-        return len(self._buffer)
-
-    def feed(self, data: bytes | bytearray | memoryview) -> list[bytes]:
-        """Take octets from the stream and return whole messages, in order."""
-        out: list[bytes] = []
-        if self.error is None:
-            self._buffer += data
-            try:
-                self._cut(out)
-            except BadMessage as error:
-                self.error = error
-                self._buffer.clear()
-        if self.error is not None and not out:
-            raise self.error
-        return out
+        super().__init__(limit)
 
     def _cut(self, out: list[bytes]) -> None:
         buffer = self._buffer
