@@ -13,7 +13,7 @@ from imsalg.core.media_events import Side
 from imsalg.core.offers import OFFERING
 from imsalg.core.ownership import same_ue, sender_of
 from imsalg.core.routing import Way, next_uri
-from imsalg.core.sdp_body import readable, sdp_of
+from imsalg.core.sdp_body import has_hidden_sdp, sdp_of
 from imsalg.core.sip_call import Answer, other
 from imsalg.core.tokens import FLOW_ACCESS, FLOW_CORE, PATH, Kind, pack_flow, unpack_flow
 from imswire.base import ProtocolError
@@ -178,7 +178,5 @@ def refuse_media(request: Request) -> None:
     """
     if request.method in OFFERING:
         raise Answer(481, "this dialog is no call")
-    if request.body:
-        readable(request)
-        if sdp_of(request) is not None:
-            raise Answer(403, "media is agreed upon in calls alone")
+    if request.body and (sdp_of(request) is not None or has_hidden_sdp(request)):
+        raise Answer(403, "media is agreed upon in calls alone")

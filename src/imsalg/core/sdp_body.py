@@ -1,7 +1,10 @@
 """Where the session description stands in a message: the whole body, or one part of a multipart body (RFC 5621).
 
-Only that part is looked at and replaced; every other octet of the body stays as it is.
+Only that part is looked at and replaced; every other octet of the body stays as it is. What is SDP to any reader has to
+be SDP here: a body that only others can read would pass the media half by.
 """
+
+import re
 
 from imsalg.core.sip_call import Answer
 from imswire.sip.message import Request, Response
@@ -10,6 +13,10 @@ from imswire.sip.values import parse_params, unquote
 SDP = "application/sdp"
 MOST_PARTS = 16
 """Parts of a multipart body that are looked at."""
+SEALED = frozenset({"message/sip", "application/pkcs7-mime", "multipart/encrypted"})
+"""Bodies that hold a session description for the far end's eyes alone (RFC 3261 23); TS 24.229 6.1 has none from UEs."""
+_MEDIA_TYPE = re.compile(r"[\w.!%*+`'~-]+/[\w.!%*+`'~-]+", re.ASCII)
+_NAMES_SDP = re.compile(rb"^(?:content-type|c)[ \t]*:\s*application\s*/\s*sdp", re.ASCII | re.IGNORECASE | re.MULTILINE)
 
 
 def sdp_of(message: Request | Response) -> bytes | None:
@@ -17,7 +24,7 @@ def sdp_of(message: Request | Response) -> bytes | None:
     if not message.body:
         return None
     kind = message.content_type
-    if kind == SDP:
+    if _is_whole(message, kind):
         return message.body
     span = _part(message) if kind.startswith("multipart/") else None
     return message.body[span[1] : span[2]] if span is not None else None
@@ -25,7 +32,7 @@ def sdp_of(message: Request | Response) -> bytes | None:
 
 def put_sdp(message: Request | Response, sdp: bytes) -> None:
     """Replace the session description of a message that has one."""
-    if message.content_type == SDP:
+    if _is_whole(message, message.content_type):
         if message.body != sdp:
             message.body = sdp
         return
@@ -36,7 +43,7 @@ def put_sdp(message: Request | Response, sdp: bytes) -> None:
 
 def drop_sdp(message: Request | Response) -> None:
     """Take the session description out of ``message``, where the standards give it no meaning."""
-    if message.content_type == SDP:
+    if _is_whole(message, message.content_type):
         message.body = b""
         for name in ("Content-Type", "Content-Disposition"):
             message.headers.remove(name)
@@ -46,24 +53,37 @@ def drop_sdp(message: Request | Response) -> None:
         message.body = message.body[: span[0]] + message.body[span[3] :]
 
 
+def _is_whole(message: Request | Response, kind: str) -> bool:
+    """Whether the body as a whole is a session description; one without a type is what it looks like."""
+    return kind == SDP or (not kind and message.body[:2] == b"v=")
+
+
 def readable(request: Request) -> None:
-    """Raise Answer 415 for a compressed body: what cannot be read cannot be judged (RFC 3261 8.2.3)."""
+    """Raise Answer 400, 415 or 488 for a body that cannot be read: it cannot be judged (RFC 3261 8.2.3)."""
     if not request.body:
         return
-    encodings = [value.lower() for value in request.headers.values("content-encoding")]
     kind = request.content_type
-    if any(value != "identity" for value in encodings) and (kind == SDP or kind.startswith("multipart/")):
-        raise Answer(415, "the session description is encoded", headers=(("Accept-Encoding", "identity"),))
-    if kind.startswith("multipart/") and hides_sdp(request):
+    if kind == SDP or kind.startswith("multipart/"):
+        if any(value.lower() != "identity" for value in request.headers.values("content-encoding")):
+            raise Answer(415, "the session description is encoded", headers=(("Accept-Encoding", "identity"),))
+    elif _MEDIA_TYPE.fullmatch(kind) is None:
+        raise Answer(400, "Content-Type does not say what the body is")
+    if "," in (request.headers.get("content-type") or "").partition(";")[0]:
+        raise Answer(400, "Content-Type has more than one value")
+    if kind in SEALED:
+        raise Answer(415, "a sealed session description cannot be judged", headers=(("Accept", SDP),))
+    if has_hidden_sdp(request):
         raise Answer(488, "SDP in a multipart body beside or inside the part that can be read")
 
 
-def hides_sdp(message: Request | Response) -> bool:
-    """Whether a multipart body names more SDP than the one part that is judged: nested, repeated or encoded.
+def has_hidden_sdp(message: Request | Response) -> bool:
+    """Whether a multipart body has more SDP than the one part that is judged: nested, repeated or encoded.
 
     What cannot be judged must not pass the edge by.
     """
-    return message.body.lower().count(SDP.encode()) > (0 if sdp_of(message) is None else 1)
+    if not message.content_type.startswith("multipart/"):
+        return False
+    return len(_NAMES_SDP.findall(message.body)) > (0 if sdp_of(message) is None else 1)
 
 
 def _part(message: Request | Response) -> tuple[int, int, int, int] | None:
@@ -92,7 +112,7 @@ def _is_sdp(head: bytes) -> bool:
     found = False
     for line in head.split(b"\r\n"):
         name, _, value = line.partition(b":")
-        kind = value.partition(b";")[0].strip().lower()
+        kind = b"".join(value.partition(b";")[0].split()).lower()
         if name.strip().lower() in (b"content-type", b"c"):
             found = kind == SDP.encode()
         elif name.strip().lower() == b"content-transfer-encoding" and kind not in (b"", b"7bit", b"8bit", b"binary"):

@@ -184,8 +184,13 @@ class _Message:
 
     @property
     def content_type(self) -> str:
-        """The media type in lower case without parameters; "" when absent."""
-        return (self.headers.get("content-type") or "").partition(";")[0].strip().lower()
+        """The media type in lower case without parameters; "" when absent.
+
+        Without blanks too: RFC 3261 25.1 allows them around the slash. Of a list, which is none by the grammar, it is
+        the first, which is what other readers take.
+        """
+        kind = (self.headers.get("content-type") or "").partition(";")[0].partition(",")[0]
+        return "".join(kind.split()).lower()
 
     @property
     def expires(self) -> int | None:

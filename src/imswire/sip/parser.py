@@ -21,7 +21,7 @@ _OTHER_VERSION = re.compile(r"\S+ \S+ SIP/(?!2\.0$)[0-9]+\.[0-9]+", re.IGNORECAS
 _CONTENT_LENGTH = re.compile(rb"\r\n(?:content-length|l)[ \t]*:((?:[^\r\n]|\r\n[ \t])*)", re.IGNORECASE)
 
 # Header fields that a message has at most once (RFC 3261 20, 7.3.1); Content-Length is counted apart.
-_SINGLE = frozenset({"from", "to", "call-id", "cseq", "max-forwards"})
+_SINGLE = frozenset({"from", "to", "call-id", "cseq", "max-forwards", "content-type"})
 _MANDATORY = ("via", "from", "to", "call-id", "cseq")
 
 
