@@ -151,22 +151,29 @@ class Headers:
     ProtocolError ``sip.header`` (a value can never smuggle in another line).
     """
 
-    __slots__ = ("_keys", "_lines", "_values")
+    __slots__ = ("_index", "_keys", "_lines", "_values")
 
     def __init__(self, items: Iterable[tuple[str, str]] = ()) -> None:
         self._keys: list[str] = []
         self._values: list[str] = []
         self._lines: list[str] = []
+        self._index: dict[str, int] | None = None
         for name, value in items:
             self._insert(len(self._keys), name, value)
 
     @classmethod
-    def from_lines(cls, keys: list[str], values: list[str], lines: list[str]) -> "Headers":
-        """Take over three parallel lists made by the parser: canonical names, values, lines without the last CRLF."""
+    def from_lines(
+        cls, keys: list[str], values: list[str], lines: list[str], index: dict[str, int] | None = None
+    ) -> "Headers":
+        """Take over three parallel lists made by the parser: canonical names, values, lines without the last CRLF.
+
+        ``index`` says where the first line of each name stands, and nobody changes it.
+        """
         self = cls.__new__(cls)
         self._keys = keys
         self._values = values
         self._lines = lines
+        self._index = index
         return self
 
     # --- reading ---
