@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from imswire.sip.faults import BadMessage
 from imswire.sip.headers import Headers, canonical, first_of, remember
-from imswire.sip.values import CSeq, NameAddr, Via
+from imswire.sip.values import cseq_of, name_addr_of, via_of
 
 _HEADER_NAME = re.compile(r"([A-Za-z0-9.!%*_+`'~-]+)[ \t]*")
 _FOLD = re.compile(r"[ \t]*\r\n[ \t]+")
@@ -69,11 +69,9 @@ class KnownLines(dict[str, Field]):
         if "\r" in line or "\n" in line:
             raise BadMessage("sip.line-end")
         found = read_line(line)
-        view = _CORE.get(found[0])
+        view = _USUAL.get(found[0])
         if view is not None:
             view(found[1])
-            if found[0] == "via" and found[1].count(",") > MORE_VIAS:
-                raise BadMessage("sip.oversize")
         if len(line) <= LINE_LENGTH:
             if len(self) >= _LINES_LIMIT:
                 self.clear()
@@ -82,7 +80,15 @@ class KnownLines(dict[str, Field]):
 
 
 def _top_via(value: str) -> None:
-    Via.parse(first_of(value) if "," in value else value)
+    via_of(first_of(value) if "," in value else value)
+
+
+def _few_vias(value: str) -> None:
+    if "," in value:
+        if value.count(",") > MORE_VIAS:
+            raise BadMessage("sip.oversize")
+        value = first_of(value)
+    via_of(value)
 
 
 def _one_word(value: str) -> None:
@@ -92,11 +98,12 @@ def _one_word(value: str) -> None:
 
 _CORE: dict[str, Callable[[str], object]] = {
     "via": _top_via,
-    "from": NameAddr.parse,
-    "to": NameAddr.parse,
-    "cseq": CSeq.parse,
+    "from": name_addr_of,
+    "to": name_addr_of,
+    "cseq": cseq_of,
     "call-id": _one_word,
 }
+_USUAL = {**_CORE, "via": _few_vias}
 
 
 def check_core(headers: Headers) -> None:

@@ -5,7 +5,7 @@ from hashlib import blake2s
 
 from imswire.base import ProtocolError
 from imswire.sip.headers import Headers
-from imswire.sip.values import CSeq, NameAddr, Via
+from imswire.sip.values import CSeq, NameAddr, Via, cseq_of, name_addr_of, via_of
 
 REASONS: dict[int, str] = {
     100: "Trying",
@@ -142,7 +142,7 @@ class _Message:
     @property
     def cseq(self) -> CSeq:
         """The CSeq."""
-        return CSeq.parse(self.need("cseq"))
+        return cseq_of(self.need("cseq"))
 
     @property
     def via(self) -> Via:
@@ -150,17 +150,17 @@ class _Message:
         top = self.headers.first_value("via")
         if top is None:
             raise ProtocolError("sip.missing", "Via is missing")
-        return Via.parse(top)
+        return via_of(top)
 
     @property
     def from_(self) -> NameAddr:
         """The From value."""
-        return NameAddr.parse(self.need("from"))
+        return name_addr_of(self.need("from"))
 
     @property
     def to(self) -> NameAddr:
         """The To value."""
-        return NameAddr.parse(self.need("to"))
+        return name_addr_of(self.need("to"))
 
     @property
     def from_tag(self) -> str | None:

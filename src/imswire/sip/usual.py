@@ -14,7 +14,7 @@ from imswire.sip.headers import Headers
 from imswire.sip.lines import LINE_LENGTH, MORE_VIAS, KnownLines
 from imswire.sip.message import Request, Response
 from imswire.sip.start import Start, read_start
-from imswire.sip.values import CSeq
+from imswire.sip.values import cseq_of
 
 MANDATORY = ("via", "from", "to", "call-id", "cseq")
 SINGLE = frozenset({"from", "to", "call-id", "cseq", "max-forwards"})
@@ -90,4 +90,4 @@ def usual(head: bytes, body: bytes, limits: Limits) -> Request | Response | None
     headers = Headers.from_lines(keys, values, lines, shape.index)
     if not method:
         return Response(status, text, headers, body)
-    return Request(method, text, headers, body) if method == CSeq.parse(values[shape.cseq]).method else None
+    return Request(method, text, headers, body) if method == cseq_of(values[shape.cseq]).method else None
