@@ -118,10 +118,10 @@ class _Message:
         Raises ProtocolError ``sip.start-line`` for a start line that cannot be one line.
         """
         headers, body = self.headers, self.body
-        length = headers.get("content-length")
-        if length is None or not _is_number(length, 10) or int(length) != len(body):
+        length = str(len(body))
+        if (given := headers.get("content-length")) != length and not _same_number(given, length):
             headers = headers.copy()
-            headers.set("Content-Length", str(len(body)))
+            headers.set("Content-Length", length)
         start = self.start_line
         if "\r" in start or "\n" in start:
             raise ProtocolError("sip.start-line", f"line end inside {start[:80]!r}")
@@ -304,3 +304,8 @@ type Message = Request | Response
 
 def _is_number(text: str, most_digits: int) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= most_digits
+
+
+def _same_number(given: str | None, length: str) -> bool:
+    """True for a Content-Length that is the length written in another way."""
+    return given is not None and _is_number(given, 10) and int(given) == int(length)
