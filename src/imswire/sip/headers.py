@@ -82,13 +82,15 @@ def canonical(name: str) -> str:
     return found
 
 
-def _checked(name: str) -> str | None:
-    """The canonical form of a name that may be written on a line; None for what is no token."""
-    found = _written.get(name)
-    if found is None and _NAME.fullmatch(name):
-        found = canonical(name)
-        remember(_written, name, found)
-    return found
+def _key(name: str, value: str) -> str:
+    """The canonical form of a name that may be written on a line, with a value that is no more than one line."""
+    key = _written.get(name)
+    if key is None and _NAME.fullmatch(name):
+        key = canonical(name)
+        remember(_written, name, key)
+    if key is None or "\n" in value or "\r" in value:
+        raise ProtocolError("sip.header", f"{name!r} with value {value[:80]!r} cannot be written as one header line")
+    return key
 
 
 def remember(memo: dict[str, str], name: str, found: str) -> None:
@@ -151,22 +153,29 @@ class Headers:
     ProtocolError ``sip.header`` (a value can never smuggle in another line).
     """
 
-    __slots__ = ("_keys", "_lines", "_values")
+    __slots__ = ("_index", "_keys", "_lines", "_values")
 
     def __init__(self, items: Iterable[tuple[str, str]] = ()) -> None:
         self._keys: list[str] = []
         self._values: list[str] = []
         self._lines: list[str] = []
+        self._index: dict[str, int] | None = None
         for name, value in items:
             self._insert(len(self._keys), name, value)
 
     @classmethod
-    def from_lines(cls, keys: list[str], values: list[str], lines: list[str]) -> "Headers":
-        """Take over three parallel lists made by the parser: canonical names, values, lines without the last CRLF."""
+    def from_lines(
+        cls, keys: list[str], values: list[str], lines: list[str], index: dict[str, int] | None = None
+    ) -> "Headers":
+        """Take over three parallel lists made by the parser: canonical names, values, lines without the last CRLF.
+
+        ``index`` says where the first line of each name stands, and nobody changes it.
+        """
         self = cls.__new__(cls)
         self._keys = keys
         self._values = values
         self._lines = lines
+        self._index = index
         return self
 
     # --- reading ---
@@ -180,7 +189,8 @@ class Headers:
         return len(self._keys)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._keys or (isinstance(name, str) and canonical(name) in self._keys)
+        known = self._keys if self._index is None else self._index
+        return name in known or (isinstance(name, str) and (_cache.get(name) or canonical(name)) in known)
 
     def __eq__(self, other: object) -> bool:
         return self._lines == other._lines if isinstance(other, Headers) else NotImplemented
@@ -202,6 +212,12 @@ class Headers:
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """The whole value of the first line of that name."""
+        index = self._index
+        if index is not None:
+            at = index.get(name)
+            if at is None:
+                at = index.get(_cache.get(name) or canonical(name))
+            return default if at is None else self._values[at]
         keys = self._keys
         if name in keys:  # asked for by its canonical name, as the hot path does
             return self._values[keys.index(name)]
@@ -214,8 +230,8 @@ class Headers:
 
     def get_all(self, name: str) -> list[str]:
         """The values of all lines of that name, one entry per line."""
-        key = canonical(name)
-        if key not in self._keys:
+        key = _cache.get(name) or canonical(name)
+        if key not in (self._keys if self._index is None else self._index):
             return []
         return [value for k, value in zip(self._keys, self._values, strict=True) if k == key]
 
@@ -251,7 +267,7 @@ class Headers:
 
     def set(self, name: str, value: str) -> None:
         """Put ``value`` where the first line of that name stands and drop the others; append when there is none."""
-        key = canonical(name)
+        key = _cache.get(name) or canonical(name)
         if key not in self._keys:
             self._insert(len(self._keys), name, value)
             return
@@ -262,7 +278,7 @@ class Headers:
 
     def add(self, name: str, value: str) -> None:
         """Add a line after the last one of that name, or at the end."""
-        key = canonical(name)
+        key = _cache.get(name) or canonical(name)
         index = len(self._keys)
         if key in self._keys:
             index -= self._keys[::-1].index(key)
@@ -270,12 +286,12 @@ class Headers:
 
     def prepend(self, name: str, value: str) -> None:
         """Add a line before the first one of that name, or at the top."""
-        key = canonical(name)
+        key = _cache.get(name) or canonical(name)
         self._insert(self._keys.index(key) if key in self._keys else 0, name, value)
 
     def remove(self, name: str) -> bool:
         """Drop all lines of that name; tells whether there was one."""
-        key = canonical(name)
+        key = _cache.get(name) or canonical(name)
         if key not in self._keys:
             return False
         self._drop([i for i, k in enumerate(self._keys) if k == key])
@@ -283,13 +299,14 @@ class Headers:
 
     def remove_first_value(self, name: str) -> str | None:
         """Take the first comma value off and return it; the rest of the line keeps its text; None when absent."""
-        key = canonical(name)
+        key = _cache.get(name) or canonical(name)
         if key not in self._keys:
             return None
         index = self._keys.index(key)
         value = self._values[index]
         if "," not in value:
             del self._keys[index], self._values[index], self._lines[index]
+            self._index = None
             return value
         end = _first_value_end(value)
         first, rest = value[:end].strip(), value[end + 1 :].strip()
@@ -301,7 +318,7 @@ class Headers:
 
     def replace_first_value(self, name: str, value: str) -> None:
         """Put ``value`` in the place of the first comma value; append a line when there is none."""
-        key = canonical(name)
+        key = _cache.get(name) or canonical(name)
         if key not in self._keys:
             self._insert(len(self._keys), name, value)
             return
@@ -331,11 +348,12 @@ class Headers:
 
     def copy(self) -> "Headers":
         """An independent copy; lines keep their bytes."""
-        return Headers.from_lines(self._keys.copy(), self._values.copy(), self._lines.copy())
+        return Headers.from_lines(self._keys.copy(), self._values.copy(), self._lines.copy(), self._index)
 
     def copy_from(self, other: "Headers", name: str) -> None:
         """Append all lines of that name from ``other``, bytes and all."""
         key = canonical(name)
+        self._index = None
         for i, k in enumerate(other._keys):
             if k == key:
                 self._keys.append(key)
@@ -354,25 +372,23 @@ class Headers:
     def _name_at(self, index: int) -> str:
         return self._lines[index].partition(":")[0].rstrip()
 
-    @staticmethod
-    def _key(name: str, value: str) -> str:
-        key = _checked(name)
-        if key is None or "\n" in value or "\r" in value:
-            raise ProtocolError(
-                "sip.header", f"{name!r} with value {value[:80]!r} cannot be written as one header line"
-            )
-        return key
-
     def _insert(self, index: int, name: str, value: str) -> None:
-        self._keys.insert(index, self._key(name, value))
+        key = _written.get(name)
+        if key is None or "\n" in value or "\r" in value:
+            key = _key(name, value)
+        self._keys.insert(index, key)
         self._lines.insert(index, f"{name}: {value}")
         self._values.insert(index, value.strip())
+        self._index = None
 
     def _put(self, index: int, name: str, value: str) -> None:
-        self._keys[index] = self._key(name, value)
+        """Another value where a line of that name stands: all lines keep their places."""
+        if name not in _written or "\n" in value or "\r" in value:
+            _key(name, value)
         self._lines[index] = f"{name}: {value}"
         self._values[index] = value.strip()
 
     def _drop(self, indexes: list[int]) -> None:
+        self._index = None
         for index in reversed(indexes):
             del self._keys[index], self._values[index], self._lines[index]

@@ -3,10 +3,9 @@
 import re
 from collections.abc import Callable
 
-from imswire.base import ProtocolError
 from imswire.sip.faults import BadMessage
 from imswire.sip.headers import Headers, canonical, first_of, remember
-from imswire.sip.values import CSeq, NameAddr, Via
+from imswire.sip.values import cseq_of, name_addr_of, via_of
 
 _HEADER_NAME = re.compile(r"([A-Za-z0-9.!%*_+`'~-]+)[ \t]*")
 _FOLD = re.compile(r"[ \t]*\r\n[ \t]+")
@@ -26,6 +25,7 @@ def unfold(lines: list[str]) -> list[str]:
 
 
 _known: dict[str, str] = {}
+type Field = tuple[str, str]
 
 
 def _key(name: str, colon: str) -> str:
@@ -40,53 +40,55 @@ def _key(name: str, colon: str) -> str:
     return key
 
 
-# Most lines come again: in the next message of the dialog, in the next call of the same UE, in every call. What was
-# read of a line, and that a field which everybody reads is well formed, is remembered by its text.
-_LINES_LIMIT = 2048
-LINE_LENGTH = 256
-"""Characters of the longest line that is remembered."""
-_lines: dict[str, tuple[str, str]] = {}
-
-
-def read_lines(lines: list[str]) -> tuple[list[tuple[str, str]], bool]:
-    """Canonical name and value of each line; and True when :func:`check_core` would find nothing to object to.
-
-    Raises :class:`BadMessage` ``sip.header`` for what is no header line.
-    """
-    read = list(map(_lines.get, lines))
-    sound = True
-    if not all(read):
-        if len(_lines) > _LINES_LIMIT:
-            _lines.clear()
-        for index, found in enumerate(read):
-            if found is None:
-                read[index], good = _read_line(lines[index])
-                sound = sound and good
-    return read, sound  # type: ignore[return-value]  # no None is left
-
-
-def _read_line(line: str) -> tuple[tuple[str, str], bool]:
+def read_line(line: str) -> Field:
+    """Canonical name and value of one header line; raises :class:`BadMessage` ``sip.header`` for what is none."""
     name, colon, value = line.partition(":")
     key = _known.get(name) if colon else None
     if key is None:
         key = _key(name, colon)
     value = value.strip()
-    if "\n" in value:
-        value = _FOLD.sub(" ", value)
-    found = (key, value)
-    view = _CORE.get(key)
-    if view is not None:
-        try:
-            view(value)
-        except ProtocolError:
-            return found, False  # it is looked at again when it is known that nothing worse is wrong
-    if len(line) <= LINE_LENGTH:
-        _lines[line] = found
-    return found, True
+    return key, _FOLD.sub(" ", value) if "\n" in value else value
+
+
+LINE_LENGTH = 256
+"""Characters of the longest line that is remembered."""
+MORE_VIAS = 7
+"""Commas of the Via line with most values that :class:`KnownLines` takes."""
+_LINES_LIMIT = 2048
+
+
+class KnownLines(dict[str, Field]):
+    """Canonical name and value of header lines that :func:`check_core` would not object to, by their text.
+
+    Most lines come again: in the next message of the dialog, in the next call of the same UE. So what
+    was read and checked once is remembered. A line is read when it is first asked for; ProtocolError is raised for
+    what is folded, broken or seldom, and the message is then read from its beginning without what is remembered.
+    """
+
+    def __missing__(self, line: str) -> Field:
+        if "\r" in line or "\n" in line:
+            raise BadMessage("sip.line-end")
+        found = read_line(line)
+        view = _USUAL.get(found[0])
+        if view is not None:
+            view(found[1])
+        if len(line) <= LINE_LENGTH:
+            if len(self) >= _LINES_LIMIT:
+                self.clear()
+            self[line] = found
+        return found
 
 
 def _top_via(value: str) -> None:
-    Via.parse(first_of(value) if "," in value else value)
+    via_of(first_of(value) if "," in value else value)
+
+
+def _few_vias(value: str) -> None:
+    if "," in value:
+        if value.count(",") > MORE_VIAS:
+            raise BadMessage("sip.oversize")
+        value = first_of(value)
+    via_of(value)
 
 
 def _one_word(value: str) -> None:
@@ -96,11 +98,12 @@ def _one_word(value: str) -> None:
 
 _CORE: dict[str, Callable[[str], object]] = {
     "via": _top_via,
-    "from": NameAddr.parse,
-    "to": NameAddr.parse,
-    "cseq": CSeq.parse,
+    "from": name_addr_of,
+    "to": name_addr_of,
+    "cseq": cseq_of,
     "call-id": _one_word,
 }
+_USUAL = {**_CORE, "via": _few_vias}
 
 
 def check_core(headers: Headers) -> None:

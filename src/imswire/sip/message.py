@@ -5,7 +5,7 @@ from hashlib import blake2s
 
 from imswire.base import ProtocolError
 from imswire.sip.headers import Headers
-from imswire.sip.values import CSeq, NameAddr, Via
+from imswire.sip.values import CSeq, NameAddr, Via, cseq_of, name_addr_of, via_of
 
 REASONS: dict[int, str] = {
     100: "Trying",
@@ -118,10 +118,10 @@ class _Message:
         Raises ProtocolError ``sip.start-line`` for a start line that cannot be one line.
         """
         headers, body = self.headers, self.body
-        length = headers.get("content-length")
-        if length is None or not _is_number(length, 10) or int(length) != len(body):
+        length = str(len(body))
+        if (given := headers.get("content-length")) != length and not _same_number(given, length):
             headers = headers.copy()
-            headers.set("Content-Length", str(len(body)))
+            headers.set("Content-Length", length)
         start = self.start_line
         if "\r" in start or "\n" in start:
             raise ProtocolError("sip.start-line", f"line end inside {start[:80]!r}")
@@ -142,7 +142,7 @@ class _Message:
     @property
     def cseq(self) -> CSeq:
         """The CSeq."""
-        return CSeq.parse(self.need("cseq"))
+        return cseq_of(self.need("cseq"))
 
     @property
     def via(self) -> Via:
@@ -150,17 +150,17 @@ class _Message:
         top = self.headers.first_value("via")
         if top is None:
             raise ProtocolError("sip.missing", "Via is missing")
-        return Via.parse(top)
+        return via_of(top)
 
     @property
     def from_(self) -> NameAddr:
         """The From value."""
-        return NameAddr.parse(self.need("from"))
+        return name_addr_of(self.need("from"))
 
     @property
     def to(self) -> NameAddr:
         """The To value."""
-        return NameAddr.parse(self.need("to"))
+        return name_addr_of(self.need("to"))
 
     @property
     def from_tag(self) -> str | None:
@@ -309,3 +309,8 @@ type Message = Request | Response
 
 def _is_number(text: str, most_digits: int) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= most_digits
+
+
+def _same_number(given: str | None, length: str) -> bool:
+    """True for a Content-Length that is the length written in another way."""
+    return given is not None and _is_number(given, 10) and int(given) == int(length)

@@ -6,23 +6,17 @@ from enum import Enum
 from imswire.base import ProtocolError
 from imswire.sip.faults import DEFAULT_LIMITS, BadMessage, Limits
 from imswire.sip.headers import Headers
-from imswire.sip.lines import LINE_LENGTH, check_core, read_lines, unfold
+from imswire.sip.lines import check_core, read_line, unfold
 from imswire.sip.message import METHODS, Request, Response
 from imswire.sip.salvage import salvage
+from imswire.sip.start import read_start
+from imswire.sip.usual import MANDATORY, SINGLE, usual
 from imswire.sip.values import CSeq
 
 __all__ = ["DEFAULT_LIMITS", "BadMessage", "Limits", "Ping", "StreamFramer", "parse"]
 
-_TOKEN = r"[A-Za-z0-9.!%*_+`'~-]+"
-# ASCII only: without that flag IGNORECASE lets letters of other scripts pass for Latin ones.
-_REQUEST_LINE = re.compile(rf"({_TOKEN}) ([a-z][a-z0-9+.-]*:[!#-;=?-~]+) SIP/2\.0", re.IGNORECASE | re.ASCII)
-_STATUS_LINE = re.compile(r"SIP/2\.0 ([1-6][0-9]{2})(?: (.*))?", re.IGNORECASE | re.ASCII)
-_OTHER_VERSION = re.compile(r"\S+ \S+ SIP/(?!2\.0$)[0-9]+\.[0-9]+", re.IGNORECASE | re.ASCII)
 _CONTENT_LENGTH = re.compile(rb"\r\n(?:content-length|l)[ \t]*:((?:[^\r\n]|\r\n[ \t])*)", re.IGNORECASE)
 
-# Header fields that a message has at most once (RFC 3261 20, 7.3.1); Content-Length is counted apart.
-_SINGLE = frozenset({"from", "to", "call-id", "cseq", "max-forwards", "content-type"})
-_MANDATORY = ("via", "from", "to", "call-id", "cseq")
 
 
 def parse(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Request | Response:
@@ -31,6 +25,16 @@ def parse(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Request | Response:
     CRLF before the start line is skipped (RFC 3261 7.5). Bytes beyond Content-Length are cut off (18.3). Raises
     :class:`BadMessage`; data of nothing but CRLF has the reason ``sip.keepalive``.
     """
+    head, end, body = data.partition(b"\r\n\r\n")
+    if end and len(head) <= limits.header_bytes and len(data) <= limits.message:
+        message = usual(head, body, limits)
+        if message is not None:
+            return message
+    return parse_any(data, limits)
+
+
+def parse_any(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Request | Response:
+    """As :func:`parse`, the general way: for what is not usual, and the one that says what is wrong."""
     if data[:1] in (b"\r", b"\n"):
         data = data.lstrip(b"\r\n")
         if not data:
@@ -64,23 +68,22 @@ def _message(data: bytes, start: int, head: str, lines: list[str], limits: Limit
     kept = unfold(lines) if folded else lines[1:]
     if len(head) > limits.header_line and len(max(kept, key=len, default="")) > limits.header_line:
         raise BadMessage("sip.oversize", f"a header above {limits.header_line} characters", status=513)
-    read, sound = read_lines(kept)
+    read = [read_line(line) for line in kept]
     keys = [one[0] for one in read]
     headers = Headers.from_lines(keys, [one[1] for one in read], kept)
     available = len(data) - start
     length = _content_length(headers, available) if "content-length" in keys else available
     body = data[start : start + length]
     distinct = set(keys)
-    if not distinct.issuperset(_MANDATORY):
-        missing = [name for name in _MANDATORY if name not in distinct]
+    if not distinct.issuperset(MANDATORY):
+        missing = [name for name in MANDATORY if name not in distinct]
         raise BadMessage("sip.missing", f"missing: {', '.join(missing)}")
     if len(distinct) != len(keys):
         _check_repeats(keys)
     if head.count(",") + keys.count("via") > limits.vias:
         _check_vias(headers, limits)
     message = _started(lines[0], headers, body, limits)
-    if not sound:
-        check_core(headers)
+    check_core(headers)
     if type(message) is Request and (method := CSeq.parse(headers.first("cseq")).method) != message.method:
         # RFC 4475 3.1.2.18: of a method that nobody here knows it is that which is worth saying.
         status = 400 if message.method in METHODS else 501
@@ -104,40 +107,18 @@ def _content_length(headers: Headers, available: int) -> int:
     return length
 
 
-_STARTS_LIMIT = 1024
-_starts: dict[str, tuple[str, str] | tuple[int, str]] = {}
-
-
 def _started(start: str, headers: Headers, body: bytes, limits: Limits) -> Request | Response:
-    """The message with that start line, which is remembered as header lines are."""
-    found = _starts.get(start)
-    if found is None:
-        found = _read_start(start)
-        if len(_starts) > _STARTS_LIMIT:
-            _starts.clear()
-        if len(start) <= LINE_LENGTH:
-            _starts[start] = found
-    what, rest = found
-    if isinstance(what, str):
-        if len(rest) > limits.uri:
-            raise BadMessage("sip.oversize", f"Request-URI of {len(rest)} characters", status=414)
-        return Request(what, rest, headers, body)
-    return Response(what, rest, headers, body)
-
-
-def _read_start(start: str) -> tuple[str, str] | tuple[int, str]:
-    """Method and Request-URI, or status and reason."""
-    request = _REQUEST_LINE.fullmatch(start)
-    if request is not None:
-        return request.group(1), request.group(2)
-    status = _STATUS_LINE.fullmatch(start)
-    if status is None:
-        raise _bad_start_line(start)
-    return int(status.group(1)), status.group(2) or ""
+    """The message with that start line."""
+    method, text, status = read_start(start)
+    if not method:
+        return Response(status, text, headers, body)
+    if len(text) > limits.uri:
+        raise BadMessage("sip.oversize", f"Request-URI of {len(text)} characters", status=414)
+    return Request(method, text, headers, body)
 
 
 def _check_repeats(keys: list[str]) -> None:
-    for name in _SINGLE:
+    for name in SINGLE:
         if keys.count(name) > 1:
             raise BadMessage("sip.repeated", f"{name} stands in more than one line")
 
@@ -146,12 +127,6 @@ def _check_vias(headers: Headers, limits: Limits) -> None:
     vias = headers.get_all("via")
     if len(vias) + sum(value.count(",") for value in vias) > limits.vias:
         raise BadMessage("sip.oversize", f"more than {limits.vias} Via values", status=513)
-
-
-def _bad_start_line(start: str) -> BadMessage:
-    if _OTHER_VERSION.fullmatch(start):
-        return BadMessage("sip.version", f"{start[-20:]!r} is not SIP/2.0", status=505)
-    return BadMessage("sip.start-line", f"neither a request line nor a status line: {start[:120]!r}", 0)
 
 
 class Ping(Enum):

@@ -38,11 +38,12 @@ _VIA = re.compile(
     r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?:\s*:\s*(\d{1,5}))?\s*(;.*)?",
     re.IGNORECASE | re.DOTALL | re.ASCII,
 )
-_PLAIN_PARAM = rf"{_TOKEN}(?:=[^\s;,\"<>\[\]]+)?"
+_PLAIN_VALUE = r"[^\s;,\"<>\[\]]+"
 _PLAIN_VIA = re.compile(
-    r"SIP/2\.0/(UDP|TCP|TLS) ([A-Za-z0-9._-]+)(?::([0-9]{1,4}|[1-5][0-9]{4}))?;"
-    + rf"({_PLAIN_PARAM}(?:;{_PLAIN_PARAM})*)"
+    r"SIP/2\.0/(UDP|TCP|TLS) ([A-Za-z0-9._-]+)(?::([0-9]{1,4}|[1-5][0-9]{4}))?"
+    + rf";branch=({_PLAIN_VALUE})((?:;{_TOKEN}(?:={_PLAIN_VALUE})?)*)"
 )
+_PLAIN_NAME_ADDR = re.compile(rf'("[^"\\]*")? ?<([A-Za-z][A-Za-z0-9+.-]*:[^\s<>"]+)>(?:;tag=({_PLAIN_VALUE}))?')
 _CSEQ = re.compile(rf"(\d{{1,20}})\s+({_TOKEN})", re.ASCII)
 _MECHANISM = re.compile(rf"\s*({_TOKEN})\s*(;.*)?", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
@@ -96,10 +97,19 @@ class NameAddr(Struct, frozen=True):
     @classmethod
     def parse(cls, text: str) -> "NameAddr":
         """Read one value; raises ProtocolError ``sip.name-addr`` or ``sip.params``."""
-        return _name_addr(text)
+        return name_addr_of(text)
 
     @classmethod
     def _parse(cls, text: str) -> "NameAddr":
+        plain = _PLAIN_NAME_ADDR.fullmatch(text)
+        if plain is None:
+            return cls._parse_any(text)
+        # From, To, Contact and Route as nearly everybody writes them: a quarter of the cost of the general way.
+        display, uri, tag = plain.groups("")
+        return cls(display, uri, (("tag", tag),)) if tag else cls(display, uri)
+
+    @classmethod
+    def _parse_any(cls, text: str) -> "NameAddr":
         text = text.strip()
         start = 0
         if text[:1] == '"':
@@ -175,15 +185,20 @@ class Via(Struct, frozen=True):
     @classmethod
     def parse(cls, text: str) -> "Via":
         """Read one value; raises ProtocolError ``sip.via``."""
-        return _via(text)
+        return via_of(text)
 
     @classmethod
     def _parse(cls, text: str) -> "Via":
         plain = _PLAIN_VIA.fullmatch(text)
-        if plain is not None:  # as nearly everybody writes it: half the cost of the general way
-            transport, host, port, rest = plain.groups()
-            pairs = [part.partition("=") for part in rest.split(";")]
-            return cls(transport, host, int(port) if port else None, tuple([(one[0], one[2] or None) for one in pairs]))
+        if plain is None:
+            return cls._parse_any(text)
+        # As nearly everybody writes it: a third of the cost of the general way.
+        transport, host, port, branch, rest = plain.groups()
+        params: Params = (("branch", branch),)
+        return cls(transport, host, int(port) if port else None, params + parse_params(rest) if rest else params)
+
+    @classmethod
+    def _parse_any(cls, text: str) -> "Via":
         match = _VIA.fullmatch(text)
         if match is None:
             raise ProtocolError("sip.via", f"not a Via: {text[:120]!r}")
@@ -250,7 +265,7 @@ class CSeq(Struct, frozen=True):
     @classmethod
     def parse(cls, text: str) -> "CSeq":
         """Read a CSeq; raises ProtocolError ``sip.cseq``, also for a number beyond 32 bits."""
-        return _cseq(text)
+        return cseq_of(text)
 
     @classmethod
     def _parse(cls, text: str) -> "CSeq":
@@ -299,9 +314,12 @@ class SecMechanism(Struct, frozen=True):
 
 # The same text is read several times while a message is handled, and again in the other messages of its dialog. The
 # values are frozen; the parser bounds the length of the texts.
-_name_addr = lru_cache(maxsize=512)(NameAddr._parse)
-_via = lru_cache(maxsize=512)(Via._parse)
-_cseq = lru_cache(maxsize=512)(CSeq._parse)
+name_addr_of = lru_cache(maxsize=512)(NameAddr._parse)
+"""As :meth:`NameAddr.parse`, without a step between."""
+via_of = lru_cache(maxsize=512)(Via._parse)
+"""As :meth:`Via.parse`, without a step between."""
+cseq_of = lru_cache(maxsize=512)(CSeq._parse)
+"""As :meth:`CSeq.parse`, without a step between."""
 
 
 def parse_sec_mechanisms(values: Iterable[str]) -> tuple[SecMechanism, ...]:

@@ -1,7 +1,11 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.imswire_sip.sip_samples import INVITE_LINES, raw
 
 from imswire.base import ProtocolError
 from imswire.sip.headers import Headers, canonical, split_values
+from imswire.sip.parser import parse
 
 
 def sample() -> Headers:
@@ -123,3 +127,43 @@ def test_no_line_can_be_smuggled_in(name: str, value: str) -> None:
             write(name, value)
         assert caught.value.reason == "sip.header"
     assert len(headers) == 0
+
+
+EDITS = st.tuples(
+    st.sampled_from(
+        ["set", "add", "prepend", "remove", "remove_first_value", "replace_first_value", "remove_value", "copy_from"]
+    ),
+    st.sampled_from(["Via", "v", "to", "Route", "x-new", "Content-Length", "Subject"]),
+    st.sampled_from(["a", "b, c", " 4 ", "SIP/2.0/UDP h"]),
+)
+READS = ("via", "V", "From", "to", "route", "X-New", "x-none", "content-length", "subject")
+
+
+def edit(headers: Headers, method: str, name: str, value: str) -> None:
+    if method == "copy_from":
+        headers.copy_from(Headers([(name, value)]), name)
+    elif method in ("remove", "remove_first_value"):
+        getattr(headers, method)(name)
+    else:
+        getattr(headers, method)(name, value)
+
+
+@given(st.lists(EDITS, max_size=6))
+def test_edits_of_a_message_that_was_read(edits: list[tuple[str, str, str]]) -> None:
+    """A message that was read knows where its lines stand; it must not once they stand elsewhere."""
+    read = parse(raw(*(line for line in INVITE_LINES if not line.startswith("\t")), body=b"v=0\n")).headers
+    told = Headers(read)
+    given_copy, before = read.copy(), read.text
+    for method, name, value in edits:
+        for headers in (read, told):
+            edit(headers, method, name, value)
+        assert list(read) == list(told)
+        assert [read.get(name) for name in READS] == [told.get(name) for name in READS]
+        assert [name in read for name in READS] == [name in told for name in READS]
+        assert [read.first_value(name) for name in READS] == [told.first_value(name) for name in READS]
+    assert given_copy.text == before
+    assert [given_copy.get(name) for name in ("via", "to", "content-length")] == [
+        "SIP/2.0/UDP 198.51.100.7:40000;branch=z9hG4bKabc;rport",
+        "<sip:bob@example.org>",
+        "4",
+    ]
