@@ -10,7 +10,7 @@ from imswire.sip.message import Message, Request, Response
 from imswire.sip.tables import Action, Event, Input, Timer
 from imswire.sip.timer_queues import TimerQueues
 from imswire.sip.transaction_living import Living
-from imswire.sip.transaction_moves import BOUNDS, Timing, entries
+from imswire.sip.transaction_moves import entries
 from imswire.sip.transaction_rules import Transaction, branch_of, hop_request, timer_wait
 from imswire.sip.transaction_types import (
     AckArrived,
@@ -61,25 +61,23 @@ class Interpreter:
         if move.rest:
             for action in move.rest:
                 self._perform(txn, action, message, now, out, flow or txn.flow)
-        if move.timing is not None:
-            self._time(txn, move.timing, message, now, out)
+        timing = move.timing
+        if timing is not None:
+            self._queues.turn(txn, timing, now)
+            if timing.asked:
+                self._ask(txn, timing.asked, message, now)
+            if txn.reliable:
+                for timer in timing.at_once:
+                    self._step(txn, timer, None, now, out)
         if move.ends:
             self._remove(txn)
 
-    def _time(self, txn: Transaction, timing: Timing, message: Message | None, now: float, out: list[Output]) -> None:
-        """Stop and start the timers of a row."""
-        for timer in timing.stop:
-            txn.armed.pop(timer, None)
-        lengths = timing.start_reliable if txn.reliable else timing.start
-        if lengths:
-            self._queues.start(txn, lengths, now)
-        for timer in timing.asked:
+    def _ask(self, txn: Transaction, timers: tuple[Timer, ...], message: Message | None, now: float) -> None:
+        """Start the timers whose length is a matter of what went before."""
+        for timer in timers:
             wait = timer_wait(self._timers, txn, timer, message)
             if wait is not None:
-                self._queues.start(txn, ((timer, wait, timer in BOUNDS),), now)
-        if txn.reliable:
-            for timer in timing.at_once:
-                self._step(txn, timer, None, now, out)
+                self._queues.start(txn, timer, wait, now)
 
     def _perform(
         self, txn: Transaction, action: Action, message: Message | None, now: float, out: list[Output], flow: Flow
@@ -132,7 +130,7 @@ class Interpreter:
         canceller = Transaction(self._entries.other_client, cancel, txn.flow, txn.reliable, key, silent=True)
         self._living.add_client(key, canceller)
         self._step(canceller, Event.REQUEST, cancel, now, out)
-        self._queues.start(txn, ((Timer.X, 64 * self._timers.t1, True),), now)
+        self._queues.start(txn, Timer.X, 64 * self._timers.t1, now)
 
     def _check_room(self) -> None:
         if len(self._clients) + len(self._servers) + len(self._living.cancels) >= self._most:
