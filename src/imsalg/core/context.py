@@ -259,7 +259,7 @@ class Context:
             self.now,
             via_host=face.via_host,
             via_port=face.via_port,
-            timer_c=forward.is_invite,
+            timer_c=forward.received.method == "INVITE",
         )
         forward.client = client
         self.by_client[client] = forward

@@ -158,17 +158,19 @@ class Engine:
             ctx.who, ctx.call, self._seen = "", None, None
             if type(event) is Received:
                 ctx.trace_sip("in", event.message, event.flow)
-        ctx.server = ctx.request = ctx.call = None
         try:
             if type(event) is Received:
                 ctx.transactions(self._layer.receive(event.message, event.flow, now))
             else:
+                ctx.server = ctx.request = ctx.call = None
                 self._event(event)
         except Exception as error:  # noqa: BLE001  outermost door: a bug ends one call, never the daemon
             self._failed(event, error)
         if ctx.pending:
             self._run()
-        out = self._take()
+        out, ctx.out = ctx.out, []
+        if ctx.draining:
+            self._drain_over(out)
         if ctx.tracing:
             complete(out, ctx.who, self._seen if type(event) is Received else None)
         return out
@@ -197,7 +199,10 @@ class Engine:
         if self._drain_by is not None and self._drain_by <= now:
             self._drain_due()
         self._run()
-        return self._take()
+        out, ctx.out = ctx.out, []
+        if ctx.draining:
+            self._drain_over(out)
+        return out
 
     def next_timer(self) -> float | None:
         """The earliest timer of all parts."""
@@ -218,14 +223,6 @@ class Engine:
         if ctx.linger and (earliest is None or next(iter(ctx.linger.values())) < earliest):
             earliest = next(iter(ctx.linger.values()))
         return earliest
-
-    def _take(self) -> list[Command]:
-        ctx = self._ctx
-        out, ctx.out = ctx.out, []
-        if ctx.draining and not self._drained and not ctx.calls and not ctx.by_client and not self._media.busy():
-            self._drained = True
-            out.append(Drained())
-        return out
 
     # --- what outlives the process ---
 
@@ -260,6 +257,13 @@ class Engine:
     def _undrain(self) -> None:
         self._ctx.draining = self._drained = False
         self._drain_by = None
+
+    def _drain_over(self, out: list[Command]) -> None:
+        """Say so, once, when nothing is left."""
+        ctx = self._ctx
+        if not self._drained and not ctx.calls and not ctx.by_client and not self._media.busy():
+            self._drained = True
+            out.append(Drained())
 
     def _drain_due(self) -> None:
         ctx, self._drain_by = self._ctx, None
@@ -310,6 +314,9 @@ class Engine:
             ctx.transactions(self._layer.send_failed(event.message, event.flow, ctx.now))
 
     def _failed(self, event: Event, error: Exception) -> None:
+        ctx = self._ctx
+        if type(event) is Received:
+            ctx.server = ctx.request = ctx.call = None  # of the event before: this one came no further
         if type(event) is Received and isinstance(error, ProtocolError):
             try:
                 self._not_taken(event.message, event.flow, error)
@@ -317,7 +324,7 @@ class Engine:
                 error = second
             else:
                 return
-        bugs.report(self._ctx, self._release, error, event)
+        bugs.report(ctx, self._release, error, event)
 
     def _not_taken(self, message: Request | Response, flow: Flow, error: ProtocolError) -> None:
         """The transaction layer has no room for a message, or cannot tell what it belongs to."""

@@ -15,7 +15,7 @@ from collections.abc import Generator, Iterable, Iterator
 from operator import itemgetter
 
 from imswire.sip.tables import Timer
-from imswire.sip.transaction_moves import BOUNDS, Timing
+from imswire.sip.transaction_moves import BOUNDS, Length
 from imswire.sip.transaction_rules import NEVER, Transaction
 
 type Entry = tuple[float, Timer, Transaction]
@@ -39,32 +39,24 @@ class TimerQueues:
         """Entries, those of stopped timers included that were not swept yet."""
         return len(self._heap) + len(self._ready) + sum(map(len, self._queues.values()))
 
-    def turn(self, txn: Transaction, timing: Timing, now: float) -> None:
-        """Stop and start what a row says, but for those that it has no length for."""
-        armed = txn.armed
-        for timer in timing.stop:
+    def turn(self, txn: Transaction, stop: tuple[Timer, ...], start: tuple[Length, ...], now: float) -> None:
+        """Stop timers; let others run out so many seconds from ``now``, in place of earlier ones of their letters."""
+        armed, queues = txn.armed, self._queues
+        for timer in stop:
             armed.pop(timer, None)
-        for timer, wait, bound in timing.start_reliable if txn.reliable else timing.start:
+        for timer, wait, bound in start:
             when = armed[timer] = now + wait
-            if not bound or when < txn.watch:
-                self._enter(txn, timer, when, wait)
-
-    def start(self, txn: Transaction, timer: Timer, wait: float, now: float) -> None:
-        """Let ``timer`` run out ``wait`` seconds from ``now``, in place of an earlier one of that letter."""
-        when = txn.armed[timer] = now + wait
-        if when < txn.watch or timer not in BOUNDS:
-            self._enter(txn, timer, when, wait)
-
-    def _enter(self, txn: Transaction, timer: Timer, when: float, wait: float) -> None:
-        if when < txn.watch:
-            txn.watch = when
-        queue = self._queues.get(wait)
-        if queue is None:
-            queue = self._queues[wait] = deque()
-        if queue and queue[-1][0] > when:  # a clock that was put back
-            self._push((when, timer, txn))
-        else:
-            queue.append((when, timer, txn))
+            if when < txn.watch:
+                txn.watch = when
+            elif bound:
+                continue
+            queue = queues.get(wait)
+            if queue is None:
+                queue = queues[wait] = deque()
+            if queue and queue[-1][0] > when:  # a clock that was put back
+                self._push((when, timer, txn))
+            else:
+                queue.append((when, timer, txn))
 
     def over(self, txn: Transaction) -> None:
         """No timer of this transaction counts any more; sweeps when most entries are of such transactions."""

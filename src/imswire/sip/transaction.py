@@ -21,12 +21,12 @@ from imswire.sip.tables import (
 from imswire.sip.transaction_rules import (
     COOKIE,
     Transaction,
+    arrival,
     branch_of,
     class_of,
     fill_via,
     response_flow,
     same_host,
-    server_key,
 )
 from imswire.sip.transaction_steps import Interpreter
 from imswire.sip.transaction_types import (
@@ -131,7 +131,7 @@ class TransactionLayer(Interpreter):
     @property
     def crowded(self) -> bool:
         """True when fifteen sixteenths of the transactions that there may be live."""
-        return len(self._living) * 16 >= self._most * 15
+        return self._living.count * 16 >= self._most * 15
 
     # --- from the transaction user ---
 
@@ -183,14 +183,17 @@ class TransactionLayer(Interpreter):
         """
         if request.method in ("ACK", "CANCEL"):
             raise ProtocolError("sip.transaction", f"{request.method} does not start a transaction of its own")
-        self._check_room()
+        if self._living.count >= self._most:
+            raise self._full()
         branch = self._ids.branch()
         sent = _with_via(request, flow, via_host, via_port, via_params, branch)
         key = ClientKey(branch, request.method)
-        entry = self._entries.other_client
+        reliable = flow.transport in RELIABLE
+        ways = self._entries_reliable if reliable else self._entries
+        entry = ways.other_client
         if request.method == "INVITE":
-            entry = self._entries.invite_proxy if timer_c else self._entries.invite_client
-        txn = Transaction(entry, sent, flow, flow.transport in RELIABLE, key)
+            entry = ways.invite_proxy if timer_c else ways.invite_client
+        txn = Transaction(entry, sent, flow, reliable, key)
         self._living.add_client(key, txn)
         out: list[Output] = []
         self._step(txn, Event.REQUEST, sent, now, out, flow)
@@ -241,7 +244,7 @@ class TransactionLayer(Interpreter):
     def stats(self) -> Stats:
         """How many transactions live."""
         servers = len(self._servers)
-        return Stats(len(self._living) - servers, servers, len(self._queues))
+        return Stats(self._living.count - servers, servers, len(self._queues))
 
     def state(self, key: ClientKey | ServerKey) -> State:
         """The state of a transaction; TERMINATED when there is none."""
@@ -278,8 +281,7 @@ class TransactionLayer(Interpreter):
 
     def _receive_request(self, request: Request, flow: Flow, now: float) -> list[Output]:
         via = request.via
-        key = server_key(request, via)
-        filled = fill_via(via, flow)
+        key, filled = arrival(request, via, flow)
         if filled is not via:
             request.headers.replace_first_value("Via", str(filled))
         out: list[Output] = []
@@ -291,9 +293,12 @@ class TransactionLayer(Interpreter):
         elif txn is not None:
             self._step(txn, Event.REQUEST, request, now, out, flow)
         else:
-            self._check_room()
-            entry = self._entries.invite_server if request.method == "INVITE" else self._entries.other_server
-            txn = Transaction(entry, request, response_flow(filled, flow), flow.transport in RELIABLE, None, key)
+            if self._living.count >= self._most:
+                raise self._full()
+            reliable = flow.transport in RELIABLE
+            ways = self._entries_reliable if reliable else self._entries
+            entry = ways.invite_server if request.method == "INVITE" else ways.other_server
+            txn = Transaction(entry, request, response_flow(filled, flow), reliable, None, key)
             self._living.add_server(key, txn)
             self._step(txn, Event.REQUEST, request, now, out, flow)
             if request.method == "CANCEL":

@@ -15,16 +15,14 @@ class Living:
     one, except for a CANCEL, which has that of its INVITE (RFC 3261 9.1) and is in ``cancels``.
     """
 
-    __slots__ = ("_by_peer", "cancels", "clients", "servers")
+    __slots__ = ("_by_peer", "cancels", "clients", "count", "servers")
 
     def __init__(self) -> None:
+        self.count = 0  # of all three together
         self.clients: dict[str, Transaction] = {}
         self.cancels: dict[str, Transaction] = {}
         self.servers: dict[ServerKey, Transaction] = {}
         self._by_peer: dict[tuple[str, str, tuple[str, int]], set[Transaction]] = {}
-
-    def __len__(self) -> int:
-        return len(self.clients) + len(self.servers) + len(self.cancels)
 
     def client(self, branch: str, method: str) -> Transaction | None:
         """The client transaction of that branch and method (RFC 3261 17.1.3)."""
@@ -34,12 +32,14 @@ class Living:
     def add_client(self, key: ClientKey, txn: Transaction) -> None:
         """A client transaction begins."""
         (self.cancels if key.method == "CANCEL" else self.clients)[key.branch] = txn
+        self.count += 1
         if txn.reliable:
             self._index(txn)
 
     def add_server(self, key: ServerKey, txn: Transaction) -> None:
         """A server transaction begins."""
         self.servers[key] = txn
+        self.count += 1
         if txn.reliable:
             self._index(txn)
 
@@ -49,8 +49,10 @@ class Living:
             table = self.cancels if client.method == "CANCEL" else self.clients
             if table.get(client.branch) is txn:
                 del table[client.branch]
+                self.count -= 1
         elif (server := txn.server_key) is not None and self.servers.get(server) is txn:
             del self.servers[server]
+            self.count -= 1
         if txn.reliable:
             way = peer(txn.flow)
             same = self._by_peer.get(way)

@@ -49,17 +49,12 @@ class Place:
 
 
 class Timing(Struct, frozen=True, eq=False):
-    """What a row does to the timers.
-
-    ``start`` are those that are started over unreliable, ``start_reliable`` those over reliable transports, with their
-    lengths; ``at_once`` take no time over reliable ones; ``asked`` have no length of their own.
-    """
+    """What a row does to the timers: ``asked`` have no length of their own, ``at_once`` take no time."""
 
     stop: tuple[Timer, ...]
     start: tuple[Length, ...]
-    start_reliable: tuple[Length, ...]
-    at_once: tuple[Timer, ...]
     asked: tuple[Timer, ...]
+    at_once: tuple[Timer, ...]
 
 
 class Move(Struct, frozen=True, eq=False):
@@ -83,25 +78,34 @@ class Entries(Struct, frozen=True, eq=False):
     other_server: Place
 
 
-@lru_cache(maxsize=16)
-def entries(times: Timers) -> Entries:
-    """All machines, with timers of those lengths."""
+class Setting(Struct, frozen=True):
+    """What the timers of a machine depend on; ``timer_c`` is a proxy's."""
+
+    times: Timers
+    reliable: bool
+    timer_c: bool = False
+
+
+@lru_cache(maxsize=32)
+def entries(times: Timers, reliable: bool) -> Entries:
+    """All machines, with timers of those lengths, over transports of that kind."""
+    usual = Setting(times, reliable)
     return Entries(
-        _entry(INVITE_CLIENT, times, timer_c=False),
-        _entry(INVITE_CLIENT, times, timer_c=True),
-        _entry(NON_INVITE_CLIENT, times),
-        _entry(INVITE_SERVER, times),
-        _entry(NON_INVITE_SERVER, times),
+        _entry(INVITE_CLIENT, usual),
+        _entry(INVITE_CLIENT, Setting(times, reliable, timer_c=True)),
+        _entry(NON_INVITE_CLIENT, usual),
+        _entry(INVITE_SERVER, usual),
+        _entry(NON_INVITE_SERVER, usual),
     )
 
 
-def _entry(table: Table, times: Timers, *, timer_c: bool = False) -> Place:
+def _entry(table: Table, setting: Setting) -> Place:
     """Before any state: the request that makes a transaction is the one input, and its move the first row."""
     places = {state: Place(table, state) for state in table.states}
     for (state, one), row in table.rows.items():
-        places[state].moves[one] = _move(row, places, _timing(row, times, one, timer_c=timer_c))
+        places[state].moves[one] = _move(row, places, _timing(row, one, setting))
     entry = Place(table, State.TERMINATED)
-    entry.moves[Event.REQUEST] = _move(table.first, places, _timing(table.first, times, None, timer_c=timer_c))
+    entry.moves[Event.REQUEST] = _move(table.first, places, _timing(table.first, None, setting))
     return entry
 
 
@@ -112,16 +116,19 @@ def _move(row: Row, places: dict[State, Place], timing: Timing | None) -> Move:
     return Move(places[row.next], sends, gives, rest, timing, row.next is State.TERMINATED)
 
 
-def _timing(row: Row, times: Timers, cause: Input | None, *, timer_c: bool) -> Timing | None:
-    start = row.start if timer_c else tuple(timer for timer in row.start if timer is not Timer.C)
-    if not start and not row.stop:
+def _timing(row: Row, cause: Input | None, setting: Setting) -> Timing | None:
+    start = [timer for timer in row.start if setting.timer_c or timer is not Timer.C]
+    at_once: list[Timer] = []
+    if setting.reliable:
+        at_once = [timer for timer in start if timer in LINGERING]
+        start = [timer for timer in start if timer not in LINGERING and timer not in DOUBLING]
+    if not start and not at_once and not row.stop:
         return None
     # A repetition is T1 after what it repeats for the first time, and started anew by its own running out alone; timer
     # C is started anew by all provisional responses but one.
-    asked = tuple(timer for timer in start if cause is not None and (timer is cause or timer is Timer.C))
-    fixed = tuple((timer, _length(timer, times), timer in BOUNDS) for timer in start if timer not in asked)
-    lasting = tuple(one for one in fixed if one[0] not in DOUBLING and one[0] not in LINGERING)
-    return Timing(row.stop, fixed, lasting, tuple(timer for timer in start if timer in LINGERING), asked)
+    asked = [timer for timer in start if cause is not None and (timer is cause or timer is Timer.C)]
+    fixed = [(timer, _length(timer, setting.times), timer in BOUNDS) for timer in start if timer not in asked]
+    return Timing(row.stop, tuple(fixed), tuple(asked), tuple(at_once))
 
 
 def _length(timer: Timer, times: Timers) -> float:

@@ -60,9 +60,6 @@ def fill_via(via: Via, flow: Flow) -> Via:
     What the sender put into them itself is replaced or taken out. The same object comes back when nothing changes.
     """
     host, port = flow.remote
-    params = via.params
-    if via.host == host and len(params) == 1 and params[0][0] == "branch":
-        return via  # it names nothing but the transaction and the address that it came from
     if via.has_rport:
         wanted = via.with_param("received", host).with_param("rport", str(port))
         return via if wanted == via else wanted
@@ -103,6 +100,20 @@ def server_key(request: Request, via: Via) -> ServerKey:
         # left out: it differs between INVITE and its ACK.
         branch = f"{request.uri} {request.call_id} {request.from_tag} {request.cseq.number} {branch}"
     return ServerKey(branch, sent_by(via.host, via.port), method)
+
+
+def arrival(request: Request, via: Via, flow: Flow) -> tuple[ServerKey, Via]:
+    """The key of a request, and its top Via as :func:`fill_via` leaves it.
+
+    One look is enough where a Via names nothing but the transaction and the address that it came from.
+    """
+    params = via.params
+    if len(params) == 1 and via.host == flow.remote[0]:
+        name, branch = params[0]
+        if name == "branch" and branch and branch.startswith(COOKIE) and len(branch) > len(COOKIE):
+            method = request.method
+            return ServerKey(branch, sent_by(via.host, via.port), "INVITE" if method == "ACK" else method), via
+    return server_key(request, via), fill_via(via, flow)
 
 
 def branch_of(via: Via) -> str:
@@ -152,12 +163,10 @@ def hop_request(invite: Request, method: str, refused: Response | None = None) -
 def timer_wait(times: Timers, txn: Transaction, timer: Timer, message: Message | None) -> float | None:
     """Seconds that a timer without a fixed length takes (RFC 3261 appendix A, 16.6 step 11); None: not to be armed.
 
-    That is a repetition that is started anew, and timer C.
+    That is a repetition that is started anew (unreliable transports alone have those), and timer C.
     """
     if timer is Timer.C:
         return None if type(message) is Response and message.status == 100 else times.c
-    if txn.reliable:
-        return None
     wait = (txn.interval or times.t1) * 2
     if timer is not Timer.A:
         wait = min(wait, times.t2)

@@ -10,7 +10,7 @@ from imswire.sip.message import Message, Request, Response
 from imswire.sip.tables import Action, Event, Input, Timer
 from imswire.sip.timer_queues import TimerQueues
 from imswire.sip.transaction_living import Living
-from imswire.sip.transaction_moves import entries
+from imswire.sip.transaction_moves import BOUNDS, entries
 from imswire.sip.transaction_rules import Transaction, branch_of, hop_request, timer_wait
 from imswire.sip.transaction_types import (
     AckArrived,
@@ -35,7 +35,7 @@ class Interpreter:
     def __init__(self, timers: Timers, most: int) -> None:
         self._timers = timers
         self._most = most
-        self._entries = entries(timers)
+        self._entries, self._entries_reliable = entries(timers, reliable=False), entries(timers, reliable=True)
         self._living = Living()
         self._clients = self._living.clients
         self._servers = self._living.servers
@@ -63,12 +63,11 @@ class Interpreter:
                 self._perform(txn, action, message, now, out, flow or txn.flow)
         timing = move.timing
         if timing is not None:
-            self._queues.turn(txn, timing, now)
+            self._queues.turn(txn, timing.stop, timing.start, now)
             if timing.asked:
                 self._ask(txn, timing.asked, message, now)
-            if txn.reliable:
-                for timer in timing.at_once:
-                    self._step(txn, timer, None, now, out)
+            for timer in timing.at_once:
+                self._step(txn, timer, None, now, out)
         if move.ends:
             self._remove(txn)
 
@@ -77,7 +76,7 @@ class Interpreter:
         for timer in timers:
             wait = timer_wait(self._timers, txn, timer, message)
             if wait is not None:
-                self._queues.start(txn, timer, wait, now)
+                self._queues.turn(txn, (), ((timer, wait, timer in BOUNDS),), now)
 
     def _perform(
         self, txn: Transaction, action: Action, message: Message | None, now: float, out: list[Output], flow: Flow
@@ -127,14 +126,14 @@ class Interpreter:
         for name, value in txn.cancel_headers:
             cancel.headers.add(name, value)
         key = ClientKey(branch_of(cancel.via), "CANCEL")
-        canceller = Transaction(self._entries.other_client, cancel, txn.flow, txn.reliable, key, silent=True)
+        ways = self._entries_reliable if txn.reliable else self._entries
+        canceller = Transaction(ways.other_client, cancel, txn.flow, txn.reliable, key, silent=True)
         self._living.add_client(key, canceller)
         self._step(canceller, Event.REQUEST, cancel, now, out)
-        self._queues.start(txn, Timer.X, 64 * self._timers.t1, now)
+        self._queues.turn(txn, (), ((Timer.X, 64 * self._timers.t1, True),), now)
 
-    def _check_room(self) -> None:
-        if len(self._clients) + len(self._servers) + len(self._living.cancels) >= self._most:
-            raise LimitExceeded("sip.transactions", f"{self._most} transactions live")
+    def _full(self) -> LimitExceeded:
+        return LimitExceeded("sip.transactions", f"{self._most} transactions live")
 
     def _remove(self, txn: Transaction) -> None:
         self._living.remove(txn)

@@ -6,7 +6,7 @@ from tests.unit.imswire_sip.sip_samples import UDP, request
 
 from imswire.sip.tables import Timer
 from imswire.sip.timer_queues import SLACK, TimerQueues
-from imswire.sip.transaction_moves import BOUNDS, Timing, entries
+from imswire.sip.transaction_moves import BOUNDS, entries
 from imswire.sip.transaction_rules import Transaction
 from imswire.sip.transaction_types import Timers
 
@@ -23,7 +23,11 @@ steps = st.lists(
 
 
 def transaction() -> Transaction:
-    return Transaction(entries(Timers()).invite_client, request(), UDP, reliable=False)
+    return Transaction(entries(Timers(), reliable=False).invite_client, request(), UDP, reliable=False)
+
+
+def start(queues: TimerQueues, txn: Transaction, timer: Timer, wait: float, now: float) -> None:
+    queues.turn(txn, (), ((timer, wait, timer in BOUNDS),), now)
 
 
 class Both:
@@ -36,13 +40,13 @@ class Both:
         self.now = 0.0
 
     def start(self, which: int, timer: Timer, wait: float) -> None:
-        self.queues.start(self.transactions[which], timer, wait, self.now)
+        start(self.queues, self.transactions[which], timer, wait, self.now)
         self.armed[which, timer] = self.now + wait
 
     def turn(self, which: int, timer: Timer, wait: float) -> None:
-        timing = Timing((Timer.M,), ((timer, wait, timer in BOUNDS), (Timer.B, 32.0, True)), (), (), ())
         self.armed.pop((which, Timer.M), None)
-        self.queues.turn(self.transactions[which], timing, self.now)
+        lengths = ((timer, wait, timer in BOUNDS), (Timer.B, 32.0, True))
+        self.queues.turn(self.transactions[which], (Timer.M,), lengths, self.now)
         self.armed |= {(which, timer): self.now + wait, (which, Timer.B): self.now + 32.0}
 
     def over(self, which: int) -> None:
@@ -124,10 +128,10 @@ def test_a_bug_in_one_timer_leaves_the_others_to_run_out() -> None:
 def test_what_ended_before_its_timers_is_swept() -> None:
     queues = TimerQueues()
     live = transaction()
-    queues.start(live, Timer.B, 32.0, 0.0)
+    start(queues, live, Timer.B, 32.0, 0.0)
     for _ in range(3 * SLACK):
         txn = transaction()
-        queues.start(txn, Timer.F, 32.0, 0.0)
+        start(queues, txn, Timer.F, 32.0, 0.0)
         queues.over(txn)
     assert len(queues) < SLACK + 100
     assert queues.first() == 32.0
@@ -137,11 +141,11 @@ def test_what_ended_before_its_timers_is_swept() -> None:
 def test_a_transaction_whose_entry_was_swept_gets_another() -> None:
     queues = TimerQueues()
     txn = transaction()
-    queues.start(txn, Timer.B, 32.0, 0.0)
+    start(queues, txn, Timer.B, 32.0, 0.0)
     txn.armed.clear()  # B was stopped
     for _ in range(SLACK + 100):
         other = transaction()
-        queues.start(other, Timer.F, 32.0, 0.0)
+        start(queues, other, Timer.F, 32.0, 0.0)
         queues.over(other)
-    queues.start(txn, Timer.X, 32.0, 1.0)
+    start(queues, txn, Timer.X, 32.0, 1.0)
     assert queues.first() == 33.0

@@ -23,7 +23,7 @@ from imswire.sip.tables import (
     Timer,
 )
 from imswire.sip.transaction_moves import BOUNDS, DOUBLING, LINGERING, Move, Place, entries
-from imswire.sip.transaction_rules import branch_of, fill_via, response_flow, sent_by
+from imswire.sip.transaction_rules import arrival, branch_of, fill_via, response_flow, sent_by, server_key
 from imswire.sip.transaction_types import Timers
 from imswire.sip.values import Via
 
@@ -31,8 +31,8 @@ TIMES = Timers(t1=0.25, t2=2.0, t4=3.0, c=200.0)
 FIXED = {Timer.I: 3.0, Timer.K: 3.0, Timer.A: 0.25, Timer.E: 0.25, Timer.G: 0.25, Timer.C: 200.0}
 
 
-def machines() -> Iterator[tuple[Table, Place, bool]]:
-    found = entries(TIMES)
+def machines(reliable: bool) -> Iterator[tuple[Table, Place, bool]]:
+    found = entries(TIMES, reliable)
     yield INVITE_CLIENT, found.invite_client, False
     yield INVITE_CLIENT, found.invite_proxy, True
     yield NON_INVITE_CLIENT, found.other_client, False
@@ -40,30 +40,33 @@ def machines() -> Iterator[tuple[Table, Place, bool]]:
     yield NON_INVITE_SERVER, found.other_server, False
 
 
-def same(move: Move, row: Row, timer_c: bool) -> None:
+def same(move: Move, row: Row, timer_c: bool, reliable: bool) -> None:
     """The parts of a move, put together again, are the row."""
     assert move.place.state is row.next
     assert move.ends == (row.next is State.TERMINATED)
     first = (Action.SEND,) * move.sends + (Action.PASS,) * move.gives
     assert first + move.rest == row.actions
     start = {timer for timer in row.start if timer_c or timer is not Timer.C}
+    start -= DOUBLING if reliable else set()
     if move.timing is None:
         assert (start, row.stop) == (set(), ())
         return
     timing = move.timing
     assert timing.stop == row.stop
-    assert {timer for timer, _, _ in timing.start} | set(timing.asked) == start
-    assert {timer for timer, _, _ in timing.start_reliable} == (start - DOUBLING - LINGERING - set(timing.asked))
-    assert set(timing.at_once) == start & LINGERING
-    for timer, wait, bound in (*timing.start, *timing.start_reliable):
+    lengths = [timer for timer, _, _ in timing.start]
+    assert sorted([*lengths, *timing.asked, *timing.at_once]) == sorted(start)
+    assert set(timing.at_once) == (start & LINGERING if reliable else set())
+    assert set(timing.asked) <= DOUBLING | {Timer.C}
+    for timer, wait, bound in timing.start:
         assert wait == FIXED.get(timer, 64 * 0.25)
         assert bound == (timer in BOUNDS)
 
 
-def test_moves_are_the_rows_of_the_tables() -> None:
-    for table, entry, timer_c in machines():
+@pytest.mark.parametrize("reliable", [False, True])
+def test_moves_are_the_rows_of_the_tables(reliable: bool) -> None:
+    for table, entry, timer_c in machines(reliable):
         assert list(entry.moves) == [Event.REQUEST]
-        same(entry.moves[Event.REQUEST], table.first, timer_c)
+        same(entry.moves[Event.REQUEST], table.first, timer_c, reliable)
         seen: dict[State, Place] = {}
         work = [entry.moves[Event.REQUEST].place]
         while work:
@@ -72,7 +75,7 @@ def test_moves_are_the_rows_of_the_tables() -> None:
             assert place.table is table
             assert set(place.moves) == set(table.inputs)
             for one, move in place.moves.items():
-                same(move, table.rows[place.state, one], timer_c)
+                same(move, table.rows[place.state, one], timer_c, reliable)
                 if move.place.state not in seen:
                     work.append(move.place)
         assert set(seen) == set(table.states)
@@ -81,7 +84,15 @@ def test_moves_are_the_rows_of_the_tables() -> None:
 params = st.lists(
     st.sampled_from(
         [
-            *(("branch", "z9hG4bKx"), ("Branch", "z9hG4bKy"), ("branch", None), ("rport", None), ("rport", "7")),
+            *(
+                ("branch", "z9hG4bKx"),
+                ("branch", "z9hG4bK"),
+                ("branch", "old"),
+                ("Branch", "z9hG4bKy"),
+                ("branch", None),
+                ("rport", None),
+                ("rport", "7"),
+            ),
             *(("received", "198.51.100.7"), ("received", "192.0.2.9"), ("ttl", "3")),
         ]
     ),
@@ -124,6 +135,12 @@ def test_a_via_is_filled_as_the_rules_say(via: Via, flow: Flow) -> None:
     port = via.port or (5061 if flow.transport == "tls" else 5060)
     same_port = flow.reliable or via.has_rport
     assert response_flow(via, flow).remote == (flow.remote if same_port else (flow.remote[0], port))
+
+
+@given(st.sampled_from(["INVITE", "ACK", "OPTIONS"]), vias, flows)
+def test_an_arrival_is_its_key_and_its_via(method: str, via: Via, flow: Flow) -> None:
+    message = request(method)
+    assert arrival(message, via, flow) == (server_key(message, via), fill_via(via, flow))
 
 
 @given(vias)
