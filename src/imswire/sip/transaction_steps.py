@@ -66,8 +66,9 @@ class Interpreter:
             self._queues.turn(txn, timing.stop, timing.start, now)
             if timing.asked:
                 self._ask(txn, timing.asked, message, now)
-            for timer in timing.at_once:
-                self._step(txn, timer, None, now, out)
+            if timing.at_once:
+                for timer in timing.at_once:
+                    self._step(txn, timer, None, now, out)
         if move.ends:
             self._remove(txn)
 
