@@ -169,12 +169,12 @@ class Context:
     def transactions(self, outputs: Iterable[Output]) -> None:
         """Take what the transaction layer gave: sends leave at once, the rest waits its turn."""
         for output in outputs:
-            if type(output) is Send:
-                if self.tracing:
-                    self.trace_sip("out", output.message, output.flow)
-                self.out.append(output)
-            else:
+            if type(output) is not Send:
                 self.pending.append(output)
+                continue
+            if self.tracing:
+                self.trace_sip("out", output.message, output.flow)
+            self.out.append(output)
 
     def media(self, event: MediaEvent) -> None:
         """Tell the media half something; its verdicts wait their turn."""
@@ -259,7 +259,7 @@ class Context:
             self.now,
             via_host=face.via_host,
             via_port=face.via_port,
-            timer_c=forward.is_invite,
+            timer_c=forward.received.method == "INVITE",
         )
         forward.client = client
         self.by_client[client] = forward

@@ -96,7 +96,7 @@ class Engine:
         self._reg_events = RegEvents(self._ctx, self._release)
         self._responses = Responses(self._ctx, self._release, offers, self._guard, dialogs)
         self._registration = Registration(self._ctx, self._responses.targets, self._reg_events)
-        self._turn = Turns(
+        self.turns = Turns(
             self._ctx,
             self._release,
             offers,
@@ -105,7 +105,7 @@ class Engine:
             responses=self._responses,
             registration=self._registration,
             reg_events=self._reg_events,
-        ).take
+        )
         self._journal: Journal | None = None
         self._drain_by: float | None = None
         self._drained = False
@@ -158,9 +158,19 @@ class Engine:
             ctx.who, ctx.call, self._seen = "", None, None
             if type(event) is Received:
                 ctx.trace_sip("in", event.message, event.flow)
-        self._guarded_event(event)
-        self._run()
-        out = self._take()
+        try:
+            if type(event) is Received:
+                ctx.transactions(self._layer.receive(event.message, event.flow, now))
+            else:
+                ctx.server = ctx.request = ctx.call = None
+                self._event(event)
+        except Exception as error:  # noqa: BLE001  outermost door: a bug ends one call, never the daemon
+            self._failed(event, error)
+        if ctx.pending:
+            self._run()
+        out, ctx.out = ctx.out, []
+        if ctx.draining:
+            self._drain_over(out)
         if ctx.tracing:
             complete(out, ctx.who, self._seen if type(event) is Received else None)
         return out
@@ -189,7 +199,10 @@ class Engine:
         if self._drain_by is not None and self._drain_by <= now:
             self._drain_due()
         self._run()
-        return self._take()
+        out, ctx.out = ctx.out, []
+        if ctx.draining:
+            self._drain_over(out)
+        return out
 
     def next_timer(self) -> float | None:
         """The earliest timer of all parts."""
@@ -210,14 +223,6 @@ class Engine:
         if ctx.linger and (earliest is None or next(iter(ctx.linger.values())) < earliest):
             earliest = next(iter(ctx.linger.values()))
         return earliest
-
-    def _take(self) -> list[Command]:
-        ctx = self._ctx
-        out, ctx.out = ctx.out, []
-        if ctx.draining and not self._drained and not ctx.calls and not ctx.by_client and not self._media.busy():
-            self._drained = True
-            out.append(Drained())
-        return out
 
     # --- what outlives the process ---
 
@@ -253,6 +258,13 @@ class Engine:
         self._ctx.draining = self._drained = False
         self._drain_by = None
 
+    def _drain_over(self, out: list[Command]) -> None:
+        """Say so, once, when nothing is left."""
+        ctx = self._ctx
+        if not self._drained and not ctx.calls and not ctx.by_client and not self._media.busy():
+            self._drained = True
+            out.append(Drained())
+
     def _drain_due(self) -> None:
         ctx, self._drain_by = self._ctx, None
         for call in list(ctx.calls.values()):
@@ -260,31 +272,22 @@ class Engine:
 
     # --- dispatch ---
 
-    def _guarded_event(self, event: Event) -> None:
-        ctx = self._ctx
-        ctx.server = ctx.request = ctx.call = None
-        try:
-            self._event(event)
-        except Exception as error:  # noqa: BLE001  outermost door: a bug ends one call, never the daemon
-            bugs.report(ctx, self._release, error, event)
-
     def _run(self) -> None:
-        ctx = self._ctx
+        ctx, turns = self._ctx, self.turns.by_type
         pending = ctx.pending
         while pending:
             item = pending.popleft()
             ctx.server = ctx.request = ctx.call = None
             try:
-                self._turn(item)
+                turns[type(item)](item)
             except Exception as error:  # noqa: BLE001  outermost door, as above
                 bugs.report(ctx, self._release, error, item)
-            self._seen = self._seen or ctx.call
+            if ctx.tracing:
+                self._seen = self._seen or ctx.call
 
     def _event(self, event: Event) -> None:
         ctx = self._ctx
-        if type(event) is Received:
-            self._received(event.message, event.flow)
-        elif isinstance(event, (FromGateway, GatewayUp, GatewayDown, BadFromGateway, Inspect)):
+        if isinstance(event, (FromGateway, GatewayUp, GatewayDown, BadFromGateway, Inspect)):
             ctx.media(event)
         elif isinstance(event, BadMessageIn):
             self._bad_message(event)
@@ -310,18 +313,30 @@ class Engine:
         elif isinstance(event, SendFailed):
             ctx.transactions(self._layer.send_failed(event.message, event.flow, ctx.now))
 
-    def _received(self, message: Request | Response, flow: Flow) -> None:
+    def _failed(self, event: Event, error: Exception) -> None:
         ctx = self._ctx
-        try:
-            ctx.transactions(self._layer.receive(message, flow, ctx.now))
-        except LimitExceeded:
+        if type(event) is Received:
+            ctx.server = ctx.request = ctx.call = None  # of the event before: this one came no further
+        if type(event) is Received and isinstance(error, ProtocolError):
+            try:
+                self._not_taken(event.message, event.flow, error)
+            except Exception as second:  # noqa: BLE001  outermost door, as above
+                error = second
+            else:
+                return
+        bugs.report(ctx, self._release, error, event)
+
+    def _not_taken(self, message: Request | Response, flow: Flow, error: ProtocolError) -> None:
+        """The transaction layer has no room for a message, or cannot tell what it belongs to."""
+        ctx = self._ctx
+        if isinstance(error, LimitExceeded):
             ctx.stats.refused += 1
             if isinstance(message, Request) and message.method != "ACK":
                 retry = ctx.settings.limits.retry_after
                 self._stateless(message, flow, Answer(503, "too many transactions", retry_after=retry))
-        except ProtocolError as error:
-            ctx.stats.bad_messages += 1
-            ctx.log("info", "message dropped", peer=str(flow.remote), error=str(error))
+            return
+        ctx.stats.bad_messages += 1
+        ctx.log("info", "message dropped", peer=str(flow.remote), error=str(error))
 
     def _bad_message(self, event: BadMessageIn) -> None:
         """RFC 3261 16.3 step 1, 18.3, 21.4.1: answer what can be answered, drop and count the rest."""

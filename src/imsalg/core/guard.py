@@ -43,10 +43,10 @@ class Guard:
         if call.stage is not Stage.ESTABLISHED:
             return
         ctx = self._ctx
-        ctx.mark(call)
-        silent = ctx.settings.timers.silent_call
+        if ctx.changed is not None:
+            ctx.mark(call)
         due = call.refresh_by
-        if due is None and silent > 0:
+        if due is None and (silent := ctx.settings.timers.silent_call) > 0:
             due = ctx.now + silent
         if call.ack_by is not None and (due is None or call.ack_by < due):
             due = call.ack_by

@@ -1,8 +1,9 @@
 """What the transaction layer and the media half answer, item by item: each goes to the procedure that it is for."""
 
-from typing import assert_never
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from imsalg.core.context import Context, Internal
+from imsalg.core.context import Context
 from imsalg.core.dialog_requests import DialogRequests
 from imsalg.core.media_events import EndCall, Proceed, Refuse
 from imsalg.core.offers import Offers
@@ -30,7 +31,7 @@ from imswire.sip.transaction import (
 
 
 class Turns:
-    """The procedures of the SIP half behind one door, :meth:`take`."""
+    """The procedures of the SIP half behind one door: ``by_type`` says who does what an output of a half asks for."""
 
     def __init__(
         self,
@@ -53,46 +54,56 @@ class Turns:
         self._registration = registration
         self._reg_events = reg_events
 
-    def take(self, item: Internal) -> None:
-        """Do what one output of a half asks for."""
-        ctx = self._ctx
-        match item:
-            case RequestArrived():
-                self._request(item.key, item.request, item.flow)
-            case ResponseArrived():
-                self._response(item, item.response)
-            case AckArrived():
-                self._inside.ack(item.request, item.flow)
-            case Proceed() | Refuse():
-                self._verdict(item)
-            case CancelArrived():
-                if item.invite_key is not None and not self._offers.behind_cancelled(item.invite_key):
-                    self._responses.cancelled(item.invite_key, item.request)
-            case EndCall():
-                self._release.end_call(item)
-            case ClientTimeout() | ClientFailed():
-                self._no_answer(item)
-            case ServerTimeout() | StrayResponse():
-                ctx.stats.dropped += 1  # RFC 6026 7.2: a stray response is not forwarded
-            case Send():
-                ctx.transactions([item])
-            case Behind():
-                self._request(item.key, item.request, item.flow, anew=False)
-            case _:
-                assert_never(item)
+        self.by_type: Mapping[type, Callable[[Any], None]] = {
+            RequestArrived: self._request,
+            ResponseArrived: self._response,
+            AckArrived: self._ack,
+            Proceed: self._verdict,
+            Refuse: self._verdict,
+            CancelArrived: self._cancel,
+            EndCall: release.end_call,
+            ClientTimeout: self._no_answer,
+            ClientFailed: self._no_answer,
+            ServerTimeout: self._drop,
+            StrayResponse: self._drop,
+            Send: self._send,
+            Behind: self._waited,
+        }
 
-    def _request(self, key: ServerKey, request: Request, flow: Flow, *, anew: bool = True) -> None:
-        """Route one request; one that waited behind an ACK is not ``anew``: it was counted, and told 100, before."""
-        ctx = self._ctx
+    def _ack(self, item: AckArrived) -> None:
+        self._inside.ack(item.request, item.flow)
+
+    def _cancel(self, item: CancelArrived) -> None:
+        if item.invite_key is not None and not self._offers.behind_cancelled(item.invite_key):
+            self._responses.cancelled(item.invite_key, item.request)
+
+    def _drop(self, _: ServerTimeout | StrayResponse) -> None:
+        self._ctx.stats.dropped += 1  # RFC 6026 7.2: a stray response is not forwarded
+
+    def _send(self, item: Send) -> None:
+        self._ctx.transactions([item])
+
+    def _request(self, item: RequestArrived) -> None:
+        """A new request: it is counted, and an INVITE is told 100 at once."""
+        ctx, request = self._ctx, item.request
+        ctx.stats.requests += 1
+        if request.method == "INVITE":
+            ctx.server, ctx.request = item.key, request
+            ctx.respond(item.key, request.reply(100))
+        self._route(item.key, request, item.flow)
+
+    def _waited(self, item: Behind) -> None:
+        """A request that waited behind an ACK was counted, and told 100, before."""
+        self._route(item.key, item.request, item.flow)
+
+    def _route(self, key: ServerKey, request: Request, flow: Flow) -> None:
+        """Route one request."""
+        ctx, method = self._ctx, request.method
         ctx.server, ctx.request = key, request
-        if anew:
-            ctx.stats.requests += 1
-            if request.method == "INVITE":
-                ctx.respond(key, request.reply(100))
         try:
-            if request.method == "REGISTER":
+            if method == "REGISTER":
                 self._registration.arrived(key, request, flow)
-            elif request.method == "NOTIFY" and self._reg_events.owns(request, ctx.sides[flow.realm]):
+            elif method == "NOTIFY" and self._reg_events.owns(request, ctx.sides[flow.realm]):
                 self._reg_events.notified(key, request)
             else:
                 self._requests.arrived(key, request, flow)
@@ -114,16 +125,20 @@ class Turns:
             ctx.drop_forward(forward)
             self._offers.failed(forward)
 
-    def _response(self, item: ResponseArrived, response: Response) -> None:
-        forward = self._ctx.by_client.get(item.key)
+    def _response(self, item: ResponseArrived) -> None:
+        ctx, response = self._ctx, item.response
+        forward = ctx.by_client.get(item.key)
         if forward is None:
-            self._ctx.stats.dropped += 1
+            ctx.stats.dropped += 1
             return
-        self._ctx.server, self._ctx.request = forward.server, forward.received
+        ctx.server, ctx.request = forward.server, forward.received
+        purpose = forward.purpose
         try:
-            if forward.purpose is Purpose.REGISTER:
+            if purpose is Purpose.PROXY:
+                self._responses.arrived(forward, response)
+            elif purpose is Purpose.REGISTER:
                 self._registration.answered(forward, response)
-            elif forward.purpose is Purpose.SUBSCRIBE:
+            elif purpose is Purpose.SUBSCRIBE:
                 self._reg_events.answered(forward, response)
             else:
                 self._responses.arrived(forward, response)

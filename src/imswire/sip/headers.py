@@ -350,6 +350,18 @@ class Headers:
         """An independent copy; lines keep their bytes."""
         return Headers.from_lines(self._keys.copy(), self._values.copy(), self._lines.copy(), self._index)
 
+    def under_via(self, value: str) -> "Headers":
+        """A copy with one more Via line before the first one, or on top: ``copy`` and ``prepend`` in one."""
+        if "\n" in value or "\r" in value:
+            self._key("Via", value)  # says what is wrong with it
+        keys, values, lines = self._keys, self._values, self._lines
+        index = keys.index("via") if "via" in keys else 0
+        made = Headers.from_lines(keys.copy(), values.copy(), lines.copy())
+        made._keys.insert(index, "via")
+        made._values.insert(index, value.strip())
+        made._lines.insert(index, f"Via: {value}")
+        return made
+
     def copy_from(self, other: "Headers", name: str) -> None:
         """Append all lines of that name from ``other``, bytes and all."""
         key = canonical(name)

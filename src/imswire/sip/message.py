@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from hashlib import blake2s
+from typing import final
 
 from imswire.base import ProtocolError
 from imswire.sip.headers import Headers
@@ -219,6 +220,7 @@ class _Message:
         return min(int(text), most)
 
 
+@final
 class Request(_Message):
     """A SIP request. ``uri`` is the text of the Request-URI."""
 
@@ -281,6 +283,7 @@ class Request(_Message):
         return blake2s(seed.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
+@final
 class Response(_Message):
     """A SIP response."""
 

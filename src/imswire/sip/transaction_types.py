@@ -38,14 +38,14 @@ class TransactionLimits:
     transactions: int = 200_000
 
 
-class ClientKey(Struct, frozen=True):
+class ClientKey(Struct, frozen=True, cache_hash=True):
     """Client transactions match responses by the top Via's branch and the CSeq method (RFC 3261 17.1.3)."""
 
     branch: str
     method: str
 
 
-class ServerKey(Struct, frozen=True):
+class ServerKey(Struct, frozen=True, cache_hash=True):
     """Server transactions match requests by branch, sent-by and method, ACK counting as INVITE (RFC 3261 17.2.3).
 
     For a branch without the magic cookie ``branch`` is made of Request-URI, Call-ID, From tag and CSeq number.
@@ -134,7 +134,7 @@ type Output = (
 
 
 class Stats(Struct, frozen=True):
-    """Live transactions and heap entries (stopped timers not yet swept included)."""
+    """Live transactions and entries of the timer queues (those of stopped timers not yet swept included)."""
 
     clients: int
     servers: int
