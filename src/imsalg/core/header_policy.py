@@ -146,14 +146,16 @@ _COLUMNS: tuple[tuple[dict[str, Rule], ...], ...] = tuple(
     )
     for trust in Trust
 )
+_SPOKEN_OF = tuple(tuple(frozenset(column) for column in columns) for columns in _COLUMNS)
+"""The header fields to look for, by trust and direction: most messages have none of them."""
 
 
 def apply(direction: Direction, message: Request | Response, trust: Trust = Trust.CORE) -> None:
     """Remove from ``message``, in place, what may not go in that direction."""
     headers = message.headers
-    column = _COLUMNS[trust][direction]
-    if not headers.has_any(column.keys()):
+    if not headers.has_any(_SPOKEN_OF[trust][direction]):
         return
+    column = _COLUMNS[trust][direction]
     for name in column.keys() & headers.keys:
         match column[name]:
             case Rule.PRIVATE:

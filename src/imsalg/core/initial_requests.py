@@ -40,32 +40,30 @@ class InitialRequests:
             binding = None  # served all the same, but in nobody's name: anybody may have sent it
         if not (emergency and realm.emergency_unregistered):
             check_agreement(ctx, request, flow)
-        if binding is None and not realm.allow_unregistered and not emergency:
-            raise Answer(403, "not registered here", once=True)
-        if binding is None and not realm.allow_unregistered and request.method != "INVITE":
-            raise Answer(403, "who is not registered may call for help, no more", once=True)
-        if binding is not None and binding.emergency and not emergency:
-            raise Answer(403, "this registration is for emergency calls alone")
-        if binding is not None and binding.secured and not emergency:
-            ctx.agreements[flow.realm].hold_to(request, flow)
+        core = ctx.cores[flow.realm]
         if binding is not None:
+            if not emergency:
+                self._for_more_than_emergencies(binding, request, flow)
             profile = binding.profile
         else:
-            profile = AccessProfile(flow.realm, ctx.cores[flow.realm], user=user_of(request.from_.uri))
+            if not realm.allow_unregistered:
+                if not emergency:
+                    raise Answer(403, "not registered here", once=True)
+                if request.method != "INVITE":
+                    raise Answer(403, "who is not registered may call for help, no more", once=True)
+            profile = AccessProfile(flow.realm, core, user=user_of(request.from_.uri))
         ctx.who = profile.user
         identity = None
         trust = ctx.asserting.trust[flow.realm]
         header_policy.apply(Direction.REQUEST_FROM_UE, outgoing, trust)
         if binding is not None and not (trust & Trust.UE and "p-asserted-identity" in outgoing.headers):
             identity = asserted(binding, request.headers)
-        core = ctx.cores[flow.realm]
         if emergency:
             target = ctx.emergency.route(outgoing, flow.realm, core, binding)
         else:
             service_route = binding.service_route if binding is not None else ()  # TS 24.229 5.2.6.3
-            check_route(outgoing, service_route, "registration", reject=realm.route_check == "reject")
-            has_route = "route" in outgoing.headers
-            target = ctx.network.resolve(next_uri(outgoing), core) if has_route else ctx.network.next_hop(core)
+            routed = check_route(outgoing, service_route, "registration", reject=realm.route_check == "reject")
+            target = ctx.network.resolve(next_uri(outgoing), core) if routed else ctx.network.next_hop(core)
         self._begin(
             key,
             request,
@@ -79,6 +77,13 @@ class InitialRequests:
             of=binding,
             urgent=emergency,
         )
+
+    def _for_more_than_emergencies(self, binding: Binding, request: Request, flow: Flow) -> None:
+        """Raise :class:`Answer` where the binding is for emergency calls alone or its agreement is not kept."""
+        if binding.emergency:
+            raise Answer(403, "this registration is for emergency calls alone")
+        if binding.secured:
+            self._ctx.agreements[flow.realm].hold_to(request, flow)
 
     def to_ue(self, key: ServerKey, request: Request, outgoing: Request, flow: Flow, user: str | None) -> None:
         """The core asks for a UE, by our Path token ``user`` or by its contact (TS 24.229 5.2.6.4)."""
@@ -146,8 +151,12 @@ class InitialRequests:
         else:
             tokens = {}
         if tokens:
-            outgoing.headers.prepend("Record-Route", ctx.network.face(flow).record_route(tokens[side]))
-            outgoing.headers.prepend("Record-Route", ctx.network.face(target).record_route(tokens[other(side)]))
+            here = ctx.network.face(flow).record_route(tokens[side])
+            beyond = ctx.network.face(target).record_route(tokens[other(side)])
+            outgoing.headers.prepend("Record-Route", here)
+            outgoing.headers.prepend("Record-Route", beyond)
+            if call is not None:
+                call.pairs = {side: f"{here}, {beyond}", other(side): f"{beyond}, {here}"}
         forward = Forward(key, request, outgoing, way, side, call, initial=call is not None)
         forward.trust = ctx.asserting.trust[ue_flow.realm]
         vector = self._vector(request, call, side, dialog=bool(tokens))
@@ -192,14 +201,14 @@ class InitialRequests:
             raise Answer(503, "too many calls", retry_after=ctx.settings.limits.retry_after)
         key = ctx.ids.token(9)
         payload = key.encode()
-        caller = Party(
-            request.need("from"), request.headers.get("contact") or "", request.headers.get_all("record-route")
-        )
+        headers = request.headers
+        caller = Party(request.need("from"), headers.get("contact") or "", headers.get_all("record-route"))
         tokens = {Side.ACCESS: ctx.mint.seal(CALL_ACCESS, payload), Side.CORE: ctx.mint.seal(CALL_CORE, payload)}
-        if request.cseq.number > MAX_CSEQ:
+        number = request.cseq.number
+        if number > MAX_CSEQ:
             raise Answer(400, "CSeq of 2**31 or more")
         call = Call(key, request.call_id, side, caller, profile, tokens)
         call.urgent = urgent
-        call.saw_cseq(side, request.cseq.number)
+        call.cseq[side] = number
         ctx.call = call
         return call

@@ -1,7 +1,7 @@
 """Requests that arrive: checked, and given to the stage that they are for (RFC 3261 16.3 to 16.6)."""
 
 from imsalg.core.context import Context
-from imsalg.core.dialog_requests import DialogRequests
+from imsalg.core.dialog_requests import DialogRequests, known_call
 from imsalg.core.initial_requests import InitialRequests
 from imsalg.core.media_events import Side
 from imsalg.core.offers import OFFERING
@@ -43,15 +43,19 @@ class Requests:
             return
         if request.method in OFFERING:
             readable(request)
-        outgoing = forwardable(ctx, request, side)
+        outgoing = forwardable(request, side)
         in_dialog = bool(tag_of(request.headers.get("to")))
-        own = ctx.network.own(outgoing.uri) if in_dialog or "route" in outgoing.headers else None
+        routed = "route" in outgoing.headers
+        own = ctx.network.own(outgoing.uri) if in_dialog or routed else None
         if own is not None and self._made_here(own.user):  # 16.4: a strict router put our Route into the Request-URI
             unwrap_strict(outgoing)
             check_uri(outgoing.uri)
             user: str | None = own.user
+        elif in_dialog and (call := known_call(ctx, outgoing.headers, side)) is not None:
+            self._inside.in_call(call, key, request, outgoing, flow, side, paired=True)
+            return
         else:
-            user = ctx.network.pop_own(outgoing.headers)
+            user = ctx.network.pop_own(outgoing.headers) if routed else None
         if in_dialog:
             self._inside.arrived(key, request, outgoing, flow, side, user)
         elif request.method in NOT_ALLOWED_OUT_OF_DIALOG:

@@ -16,6 +16,8 @@ def sdp_of(message: Request | Response) -> bytes | None:
     """The session description in ``message``, or None."""
     if not message.body:
         return None
+    if message.headers.get("content-type") == SDP:  # as nearly everybody writes it
+        return message.body
     kind = message.content_type
     if kind == SDP:
         return message.body
@@ -25,6 +27,8 @@ def sdp_of(message: Request | Response) -> bytes | None:
 
 def put_sdp(message: Request | Response, sdp: bytes) -> None:
     """Replace the session description of a message that has one."""
+    if message.body is sdp:  # nothing was changed in a body that is nothing else
+        return
     if message.content_type == SDP:
         if message.body != sdp:
             message.body = sdp
@@ -50,7 +54,10 @@ def readable(request: Request) -> None:
     """Raise Answer 415 for a compressed body: what cannot be read cannot be judged (RFC 3261 8.2.3)."""
     if not request.body:
         return
-    encodings = [value.lower() for value in request.headers.values("content-encoding")]
+    headers = request.headers
+    if headers.get("content-type") == SDP and "content-encoding" not in headers:
+        return
+    encodings = [value.lower() for value in headers.values("content-encoding")]
     kind = request.content_type
     if any(value != "identity" for value in encodings) and (kind == SDP or kind.startswith("multipart/")):
         raise Answer(415, "the session description is encoded", headers=(("Accept-Encoding", "identity"),))

@@ -6,8 +6,7 @@ one forwarded request: a server transaction, its client transaction, and what wa
 An :class:`Exchange` is an SDP offer that is not answered everywhere yet.
 """
 
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 
 from msgspec import Struct
@@ -20,6 +19,12 @@ from imswire.sip.location import Hop
 from imswire.sip.message import Request, Response
 from imswire.sip.transaction import ClientKey, ServerKey
 from imswire.sip.values import NameAddr
+
+REFRESHING = frozenset({"INVITE", "UPDATE"})
+"""Target refresh requests: their Contact is where the sender is reached from now on (RFC 3261 12.2, RFC 3311)."""
+_NO_BODIES: Mapping[str, bytes] = {}
+_NO_RESPONSES: Mapping[str, Response] = {}
+_NO_PAIRS: Mapping[Side, str] = {}
 
 
 def other(side: Side) -> Side:
@@ -64,18 +69,26 @@ class Answer(Exception):
 
 
 class Party:
-    """The remote end of the call on one side, as its messages show it; read only when a BYE to it is to be made.
+    """The remote end of the call on one side, as its messages show it.
 
     ``address`` is its From or To value with tag, ``contact`` its raw Contact value, ``record_route`` the raw
-    Record-Route lines of the message that made the dialog.
+    Record-Route lines of the message that made the dialog; ``routes`` is the route set that was made of them, once
+    somebody has asked for it (:meth:`imsalg.core.release.Release.dialog_routes`).
     """
 
-    __slots__ = ("address", "contact", "record_route")
+    __slots__ = ("address", "contact", "record_route", "routes")
 
     def __init__(self, address: str, contact: str, record_route: list[str]) -> None:
         self.address = address
         self.contact = contact
         self.record_route = record_route
+        self.routes: tuple[str, ...] | None = None
+
+    def routed(self, record_route: list[str]) -> None:
+        """The Record-Route lines that count from now on: those of the 2xx (RFC 3261 13.2.2.4)."""
+        if record_route != self.record_route:
+            self.record_route = record_route
+            self.routes = None
 
 
 class Leg:
@@ -145,6 +158,7 @@ class Call:
         "key",
         "legs",
         "outcome",
+        "pairs",
         "profile",
         "realms",
         "refresh_by",
@@ -167,6 +181,8 @@ class Call:
         self.binding: tuple[str, str] | None = None  # the key of the served UE's binding
         self.charging = ""  # P-Charging-Vector of the dialog, as far as it stays the same
         self.flows: dict[Side, Flow] = {}
+        # Our two Record-Route values as one Route line of a request from that side has them; none after a restart.
+        self.pairs: Mapping[Side, str] = _NO_PAIRS
         self.legs: dict[str, Leg] = {}
         self.forked = False  # several dialogs answered the initial INVITE
         self.gone: Leg | None = None  # the leg that a BYE ended last: the BYE may be repeated (401, 407)
@@ -189,6 +205,13 @@ class Call:
         """Remember the highest CSeq that ``side`` used, so that a BYE in its name can go beyond it."""
         if number > self.cseq[side]:
             self.cseq[side] = number
+
+    def reached_at(self, side: Side, tag: str, contact: str) -> None:
+        """The end on ``side``, with ``tag``, told in a target refresh (:data:`REFRESHING`) where it is from now on."""
+        if side is self.caller_side:
+            self.caller.contact = contact
+        elif (leg := self.legs.get(tag)) is not None:
+            leg.party.contact = contact
 
     @property
     def confirmed_legs(self) -> list[Leg]:
@@ -240,10 +263,12 @@ class Forward:
         "flow",
         "held_response",
         "held_role",
+        "held_tag",
         "hold",
         "hop",
         "identity",
         "initial",
+        "is_invite",
         "learn",
         "leg",
         "others",
@@ -277,7 +302,13 @@ class Forward:
         self.server = server
         self.received = received
         self.outgoing = outgoing
-        self.aim(way)
+        self.is_invite = received.method == "INVITE"  # or a re-INVITE
+        self.flow: Flow
+        self.hop: Hop | None
+        if type(way) is Flow:
+            self.flow, self.hop = way, None
+        else:
+            self.aim(way)
         self.others: tuple[Flow, ...] = ()
         self.stamp: tuple[str, str] | None = None
         self.learn = ""
@@ -293,10 +324,12 @@ class Forward:
         self.hold = 0
         self.held_response: Response | None = None
         self.held_role = Role.NONE
-        self.bodies: dict[str, bytes] = {}
-        self.queue: deque[Response] = deque()
-        self.behind: list[ServerKey] = []
-        self.sent_2xx: dict[str, Response] = {}
+        self.held_tag = ""  # of the held response to an INVITE
+        # Seldom more than one entry, mostly none: what comes to them makes a new value, and none costs nothing.
+        self.bodies: Mapping[str, bytes] = _NO_BODIES
+        self.queue: tuple[Response, ...] = ()
+        self.behind: Sequence[ServerKey] = ()
+        self.sent_2xx: Mapping[str, Response] = _NO_RESPONSES
         self.unheard: Response | None = None  # a 2xx that could not be looked at yet: it should come again
         self.answered = False  # a final answer went to the server transaction
         self.aborted = False  # answered by us before the far end did
@@ -309,15 +342,9 @@ class Forward:
     def aim(self, way: Flow | Hop) -> None:
         """Say where the request is to go."""
         if isinstance(way, Flow):
-            self.flow: Flow = way
-            self.hop: Hop | None = None
+            self.flow, self.hop = way, None
         else:
             self.flow, self.hop = way.flow, way
-
-    @property
-    def is_invite(self) -> bool:
-        """True for INVITE and re-INVITE."""
-        return self.received.method == "INVITE"
 
 
 def flow_of(way: Flow | Hop) -> Flow:
@@ -341,6 +368,9 @@ def tag_of(value: str | None) -> str:
     """The tag of a From or To value, "" without one. The usual spelling is found without parsing the value."""
     if value is None:
         return ""
+    _, found, tag = value.rpartition(">;tag=")
+    if found and ";" not in tag and ">" not in tag:  # the one parameter behind a URI in brackets
+        return tag.strip()
     rest = value[value.rfind(">") + 1 :]
     _, found, after = rest.partition(";tag=")
     if found and not rest.startswith('"'):

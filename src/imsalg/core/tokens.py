@@ -30,6 +30,7 @@ FLOW_ACCESS: Kind = "x"
 """Record-Route of any other dialog, access side; the payload is the UE's flow."""
 FLOW_CORE: Kind = "y"
 """Record-Route of any other dialog, core side."""
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 KINDS: frozenset[str] = frozenset((CALL_ACCESS, CALL_CORE, PATH, FLOW_ACCESS, FLOW_CORE))
 
 
@@ -40,13 +41,17 @@ class TokenMint:
         if len(key) < 16:
             raise ProtocolError("token.key", f"token key of {len(key)} octets, 16 expected at least")
         self._key = key[:64]
+        self._keyed = blake2b(digest_size=MAC_OCTETS, key=self._key)  # the key is taken in once
 
     def _mac(self, kind: str, payload: bytes) -> bytes:
-        return blake2b(kind.encode() + payload, digest_size=MAC_OCTETS, key=self._key).digest()
+        mac = self._keyed.copy()
+        mac.update(kind.encode() + payload)
+        return mac.digest()
 
     def seal(self, kind: Kind, payload: bytes) -> str:
         """The token for ``payload``."""
-        return kind + base64.urlsafe_b64encode(self._mac(kind, payload) + payload).decode("ascii").rstrip("=")
+        text = binascii.b2a_base64(self._mac(kind, payload) + payload, newline=False)
+        return kind + text.translate(_URL_SAFE).decode("ascii").rstrip("=")
 
     def open(self, token: str) -> tuple[Kind, bytes]:
         """Kind and payload of ``token``; raises ProtocolError ``token.forged`` for anything that we did not make."""
