@@ -204,24 +204,23 @@ def known_call(ctx: Context, headers: Headers, side: Side) -> Call | None:
 
     None, and nothing is changed, where they are not there to the letter: they are read then.
     """
-    top = headers.get("route")
-    if top is None or top[:5] != "<sip:":
+    lines = headers.get_all("route")
+    if not lines or lines[0][:5] != "<sip:":
         return None
+    top = lines[0]
     found = ctx.by_token.get(top[5 : top.find("@")])
-    if found is None or found[1] is not side:
+    if found is None or found[1] is not side or not (ours := found[0].record_routes):
         return None
-    call = found[0]
-    pair = call.pairs.get(side)
-    if pair is None or not (top.startswith(pair) or ", ".join(headers.get_all("route")[:2]) == pair):
-        return None
-    if top == pair and headers.count("route") == 1:
+    own, pair = ours[side], ours[other(side)]
+    both = f"{own}, {pair}"
+    if top == both and len(lines) == 1:
         headers.remove("route")
-        return call
-    if top[len(pair) : len(pair) + 1] not in ("", ","):  # something behind the second value, a parameter
+        return found[0]
+    if top != both and not top.startswith(f"{both},") and lines[:2] != [own, pair]:
         return None
     headers.remove_first_value("route")
     headers.remove_first_value("route")
-    return call
+    return found[0]
 
 
 def _as_secure(call: Call, flow: Flow) -> None:

@@ -30,8 +30,11 @@ class InitialRequests:
         self._offers = offers
         self._dialogs = dialogs
 
-    def from_ue(self, key: ServerKey, request: Request, outgoing: Request, flow: Flow) -> None:
-        """A UE asks for something: it has to be registered here, or in need (TS 24.229 5.2.6.3)."""
+    def from_ue(self, key: ServerKey, request: Request, outgoing: Request, flow: Flow, *, routed: bool) -> None:
+        """A UE asks for something: it has to be registered here, or in need (TS 24.229 5.2.6.3).
+
+        ``routed``: it came with a Route, of which our own values are off already.
+        """
         ctx = self._ctx
         realm = ctx.settings.realm[flow.realm]
         binding = sender_of(ctx, request, flow)
@@ -62,7 +65,9 @@ class InitialRequests:
             target = ctx.emergency.route(outgoing, flow.realm, core, binding)
         else:
             service_route = binding.service_route if binding is not None else ()  # TS 24.229 5.2.6.3
-            routed = check_route(outgoing, service_route, "registration", reject=realm.route_check == "reject")
+            if routed or service_route:
+                reject = realm.route_check == "reject"
+                routed = check_route(outgoing, service_route, "registration", reject=reject)
             target = ctx.network.resolve(next_uri(outgoing), core) if routed else ctx.network.next_hop(core)
         self._begin(
             key,
@@ -156,7 +161,7 @@ class InitialRequests:
             outgoing.headers.prepend("Record-Route", here)
             outgoing.headers.prepend("Record-Route", beyond)
             if call is not None:
-                call.pairs = {side: f"{here}, {beyond}", other(side): f"{beyond}, {here}"}
+                call.record_routes = {side: here, other(side): beyond}
         forward = Forward(key, request, outgoing, way, side, call, initial=call is not None)
         forward.trust = ctx.asserting.trust[ue_flow.realm]
         vector = self._vector(request, call, side, dialog=bool(tokens))

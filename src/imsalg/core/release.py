@@ -62,9 +62,10 @@ class Release:
 
     def media_over(self, call: Call) -> None:
         """The media half will give no verdicts any more: what waits for one is answered (RFC 3261 15.1.2)."""
-        for forward in call.forwards.copy():
-            if forward.hold:
-                self.abort(forward, Answer(487))
+        if self._ctx.holds:
+            for forward in call.forwards.copy():
+                if forward.hold:
+                    self.abort(forward, Answer(487))
         call.exchanges.clear()
         call.confirm_due = None
         self._ctx.media_over(call)
@@ -246,6 +247,8 @@ class Release:
         if routes is None:
             if side is call.caller_side:  # as it stood in the INVITE when it reached us: nearest hop first
                 routes = tuple([value for line in party.record_route for value in split_values(line)])
+            elif party.record_route and party.record_route[0] == call.record_routes.get(side):
+                routes = ()  # nobody above our own value
             else:
                 routes = _beyond(party.record_route, call.tokens[side], self._ctx)
             party.routes = routes

@@ -9,6 +9,7 @@ from imsalg.core.request_checks import check_uri, forwardable
 from imsalg.core.routing import unwrap_strict
 from imsalg.core.sdp_body import readable
 from imsalg.core.sip_call import Answer, tag_of
+from imsalg.core.tokens import TOKEN_LEAST
 from imswire.base import ProtocolError
 from imswire.sip.flow import Flow
 from imswire.sip.message import Request
@@ -24,6 +25,11 @@ CAPABILITIES = (
     ("Supported", "path, outbound"),
 )
 """What an OPTIONS to this node is told (RFC 3261 11.2)."""
+
+
+def _may_hold_token(uri: str) -> bool:
+    """False for a user part that is too short for a token of this node, as users' names and numbers are."""
+    return uri.rfind("@") >= len("sip:") + TOKEN_LEAST
 
 
 class Requests:
@@ -46,7 +52,7 @@ class Requests:
         outgoing = forwardable(request, side)
         in_dialog = bool(tag_of(request.headers.get("to")))
         routed = "route" in outgoing.headers
-        own = ctx.network.own(outgoing.uri) if in_dialog or routed else None
+        own = ctx.network.own(outgoing.uri) if (in_dialog or routed) and _may_hold_token(outgoing.uri) else None
         if own is not None and self._made_here(own.user):  # 16.4: a strict router put our Route into the Request-URI
             unwrap_strict(outgoing)
             check_uri(outgoing.uri)
@@ -61,7 +67,7 @@ class Requests:
         elif request.method in NOT_ALLOWED_OUT_OF_DIALOG:
             raise Answer(481)
         elif side is Side.ACCESS:
-            self._initial.from_ue(key, request, outgoing, flow)
+            self._initial.from_ue(key, request, outgoing, flow, routed=routed)
         else:
             self._initial.to_ue(key, request, outgoing, flow, user)
 

@@ -24,7 +24,7 @@ REFRESHING = frozenset({"INVITE", "UPDATE"})
 """Target refresh requests: their Contact is where the sender is reached from now on (RFC 3261 12.2, RFC 3311)."""
 _NO_BODIES: Mapping[str, bytes] = {}
 _NO_RESPONSES: Mapping[str, Response] = {}
-_NO_PAIRS: Mapping[Side, str] = {}
+_NO_ROUTES: Mapping[Side, str] = {}
 
 
 def other(side: Side) -> Side:
@@ -158,9 +158,9 @@ class Call:
         "key",
         "legs",
         "outcome",
-        "pairs",
         "profile",
         "realms",
+        "record_routes",
         "refresh_by",
         "since",
         "stage",
@@ -181,8 +181,7 @@ class Call:
         self.binding: tuple[str, str] | None = None  # the key of the served UE's binding
         self.charging = ""  # P-Charging-Vector of the dialog, as far as it stays the same
         self.flows: dict[Side, Flow] = {}
-        # Our two Record-Route values as one Route line of a request from that side has them; none after a restart.
-        self.pairs: Mapping[Side, str] = _NO_PAIRS
+        self.record_routes: Mapping[Side, str] = _NO_ROUTES  # our values as they were written; none after a restart
         self.legs: dict[str, Leg] = {}
         self.forked = False  # several dialogs answered the initial INVITE
         self.gone: Leg | None = None  # the leg that a BYE ended last: the BYE may be repeated (401, 407)
@@ -367,6 +366,8 @@ def leg_of(call: "Call", side: Side, message: Request | Response) -> str:
 def tag_of(value: str | None) -> str:
     """The tag of a From or To value, "" without one. The usual spelling is found without parsing the value."""
     if value is None:
+        return ""
+    if value[-1:] == ">":
         return ""
     _, found, tag = value.rpartition(">;tag=")
     if found and ";" not in tag and ">" not in tag:  # the one parameter behind a URI in brackets

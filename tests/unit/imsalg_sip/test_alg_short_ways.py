@@ -12,7 +12,7 @@ from imsalg.core.dialog_requests import known_call
 from imsalg.core.media_events import Side
 from imsalg.core.request_checks import forwardable
 from imsalg.core.sip_call import Answer, Call, tag_of
-from imsalg.core.tokens import CALL_ACCESS, MAC_OCTETS, TokenMint
+from imsalg.core.tokens import CALL_ACCESS, MAC_OCTETS, TOKEN_LEAST, TokenMint
 from imswire.base import ProtocolError
 from imswire.sip.headers import Headers
 from imswire.sip.message import Request
@@ -88,7 +88,7 @@ def test_a_bye_goes_the_same_way_whether_its_route_is_known_or_read(lines: tuple
     for known in (True, False):
         book, call, (own, pair, _) = established()
         if not known:
-            call.pairs = {}
+            call.record_routes = {}
         texts = [line.format(own=own, pair=pair, beyond=BEYOND) for line in lines]
         bye = request(
             "BYE",
@@ -145,3 +145,7 @@ def test_a_token_is_letter_code_and_payload(payload: bytes, key: bytes) -> None:
     token = mint.seal(CALL_ACCESS, payload)
     assert token == CALL_ACCESS + base64.urlsafe_b64encode(code + payload).decode().rstrip("=")
     assert mint.open(token) == (CALL_ACCESS, payload)
+
+
+def test_no_token_is_shorter_than_the_shortest() -> None:
+    assert len(TokenMint(bytes(16)).seal(CALL_ACCESS, b"")) == TOKEN_LEAST
