@@ -1,7 +1,7 @@
 """Responses that arrive, and client transactions that end without one (RFC 3261 16.7 to 16.9)."""
 
 from imsalg.core import header_policy
-from imsalg.core.asserting import preferred
+from imsalg.core.asserting import answering
 from imsalg.core.context import Context
 from imsalg.core.flow_dialogs import FlowDialogs
 from imsalg.core.guard import Guard
@@ -84,22 +84,12 @@ class Responses:
             header_policy.apply(Direction.RESPONSE_TO_UE, response, forward.trust)
         else:
             own = 101 <= response.status < 300
-            identity = self._identity(forward, response) if own else None
+            identity = answering(forward.called, response.headers, forward.identity) if own else None
             header_policy.apply(Direction.RESPONSE_FROM_UE, response, forward.trust)
             if own:
                 ctx.asserting.response(response, forward.trust, identity=identity, vector=forward.charging)
         if forward.server is not None:
             ctx.respond(forward.server, response)
-
-    @staticmethod
-    def _identity(forward: Forward, response: Response) -> str | None:
-        """What a called UE is asserted to be: its preferred identity if registered, else the one that was called."""
-        if forward.called is None or "p-preferred-identity" not in response.headers:
-            return forward.identity
-        try:
-            return preferred(forward.called, response.headers) or forward.identity
-        except ProtocolError:  # a wish that cannot be read is none
-            return forward.identity
 
     @staticmethod
     def _refresh_target(forward: Forward, response: Response) -> None:
