@@ -18,7 +18,7 @@ from imsalg.core.request_checks import (
     open_token,
 )
 from imsalg.core.routing import Way, next_uri
-from imsalg.core.sip_call import REFRESHING, Answer, Call, Forward, Purpose, Stage, leg_of, other, tag_of
+from imsalg.core.sip_call import ACCESS, CORE, REFRESHING, Answer, Call, Forward, Purpose, Stage, leg_of, other, tag_of
 from imsalg.core.tokens import CALL_ACCESS, CALL_CORE
 from imswire.base import ProtocolError
 from imswire.sip.flow import Flow
@@ -54,17 +54,17 @@ class DialogRequests:
                     ctx.stats.dropped += 1
                     return
                 call = found[0]
-            if side is Side.ACCESS and not same_ue_as(call, ctx.registrar, flow):
+            if side is ACCESS and not same_ue_as(call, ctx.registrar, flow):
                 ctx.stats.dropped += 1
                 return
             ctx.call, ctx.who = call, call.profile.user
-            if side is Side.ACCESS:
+            if side is ACCESS:
                 _as_secure(call, flow)
             if not paired:
                 ctx.network.pop_exact(request.headers, call.tokens[other(side)])
             leg_tag = leg_of(call, side, request)
             way = self._checked_way(call, side, request, leg_tag)
-            header_policy.apply(OUT[side], request, ctx.asserting.trust[call.realms[Side.ACCESS]])
+            header_policy.apply(OUT[side], request, ctx.asserting.trust[call.realms[ACCESS]])
             forward = Forward(None, request, request, way, side, call, purpose=Purpose.ACK)
             forward.leg = leg_tag
             if not self._offers.ack(forward):
@@ -108,13 +108,13 @@ class DialogRequests:
         """Send on a request in a call whose Route was ours of that side; our other value is off too if ``paired``."""
         ctx = self._ctx
         ctx.call, ctx.who = call, call.profile.user
-        if side is Side.ACCESS and not same_ue_as(call, ctx.registrar, flow):
+        if side is ACCESS and not same_ue_as(call, ctx.registrar, flow):
             raise Answer(403, "this dialog is another UE's")
         if call.exchanges and self._offers.waits_behind(call, side, key, request, flow):
             return
         if call.stage is Stage.ENDING and request.method != "BYE":
             raise Answer(481)
-        if side is Side.ACCESS:
+        if side is ACCESS:
             _as_secure(call, flow)
             if not call.urgent:
                 check_agreement(ctx, request, flow)
@@ -128,15 +128,15 @@ class DialogRequests:
         if not paired:
             ctx.network.pop_exact(outgoing.headers, call.tokens[other(side)])
         way = self._checked_way(call, side, outgoing, forward.leg)
-        access = call.realms[Side.ACCESS]
+        access = call.realms[ACCESS]
         forward.trust = ctx.asserting.trust[access]
         header_policy.apply(OUT[side], outgoing, forward.trust)
         forward.aim(way)
-        if side is Side.CORE:
+        if side is CORE:
             forward.charging = call.charging
         else:
             ctx.asserting.request(outgoing, access, vector=call.charging)
-            call.flows[Side.ACCESS] = flow  # the UE may have opened a new connection
+            call.flows[ACCESS] = flow  # the UE may have opened a new connection
         call.saw_cseq(side, number)
         if request.method in REFRESHING and (contact := request.headers.get("contact")):
             call.reached_at(side, tag_of(request.headers.get("from")), contact)
@@ -151,18 +151,18 @@ class DialogRequests:
 
         ``tag`` is the called party's, as the request has it.
         """
-        if side is Side.CORE:
-            check_sips(self._ctx, outgoing.uri, call.flows[Side.ACCESS])
-            return call.flows[Side.ACCESS]
+        if side is CORE:
+            check_sips(self._ctx, outgoing.uri, call.flows[ACCESS])
+            return call.flows[ACCESS]
         party = call.caller
-        if call.caller_side is Side.ACCESS:
+        if call.caller_side is ACCESS:
             leg = call.legs.get(tag) or call.gone
             if leg is None or leg.tag != tag:
                 raise Answer(481)
             party = leg.party
-        reject = self._ctx.settings.realm[call.realms[Side.ACCESS]].route_check == "reject"
-        routes = self._release.dialog_routes(call, Side.CORE, party)
-        network, core = self._ctx.network, call.realms[Side.CORE]
+        reject = self._ctx.settings.realm[call.realms[ACCESS]].route_check == "reject"
+        routes = self._release.dialog_routes(call, CORE, party)
+        network, core = self._ctx.network, call.realms[CORE]
         routed = check_route(outgoing, routes, "dialog", reject=reject)
         target = "" if routes else target_of(party.contact)
         if routes or outgoing.uri == target or host_of(outgoing.uri) == host_of(target):
@@ -176,22 +176,22 @@ class DialogRequests:
     ) -> None:
         """A dialog that is no call: its tokens carry the UE's flow."""
         ctx = self._ctx
-        if side is Side.ACCESS:
+        if side is ACCESS:
             check_agreement(ctx, request, flow)
         refuse_media(request)
         kind, payload = open_token(ctx, user)
         if kind in (CALL_ACCESS, CALL_CORE):
             raise Answer(481)
         way, ue_flow = self._dialogs.route(kind, payload, side, outgoing, flow)
-        if side is Side.ACCESS:
+        if side is ACCESS:
             self._dialogs.sent_by(request, flow, ue_flow)
         else:
             check_sips(ctx, outgoing.uri, ue_flow)
-        trust = ctx.asserting.trust[flow.realm if side is Side.ACCESS else ue_flow.realm]
+        trust = ctx.asserting.trust[flow.realm if side is ACCESS else ue_flow.realm]
         header_policy.apply(OUT[side], outgoing, trust)
         forward = Forward(key, request, outgoing, way, side)
         forward.trust = trust
-        if side is Side.ACCESS:
+        if side is ACCESS:
             ctx.asserting.request(outgoing, flow.realm, vector=ctx.asserting.vector_of_dialog(request.call_id))
         else:
             forward.charging = ctx.asserting.vector_from(request)
@@ -225,5 +225,5 @@ def known_call(ctx: Context, headers: Headers, side: Side) -> Call | None:
 
 def _as_secure(call: Call, flow: Flow) -> None:
     """A dialog that runs over TLS towards the UE is not continued in the open."""
-    if call.flows[Side.ACCESS].transport == "tls" != flow.transport:
+    if call.flows[ACCESS].transport == "tls" != flow.transport:
         raise Answer(403, "this dialog runs over TLS")

@@ -12,7 +12,7 @@ from imsalg.core.offers import Offers
 from imsalg.core.ownership import in_the_open, sender_of
 from imsalg.core.request_checks import MAX_CSEQ, check_agreement, check_route, check_sips, open_token
 from imsalg.core.routing import Way, next_uri
-from imsalg.core.sip_call import Answer, Call, Forward, Party, flow_of, other
+from imsalg.core.sip_call import ACCESS, CORE, Answer, Call, Forward, Party, flow_of, other
 from imsalg.core.tokens import CALL_ACCESS, CALL_CORE, PATH, unpack_flow
 from imswire.sip.flow import Flow
 from imswire.sip.message import Request
@@ -75,7 +75,7 @@ class InitialRequests:
             outgoing,
             flow,
             target,
-            Side.ACCESS,
+            ACCESS,
             profile,
             ue_flow=flow,
             identity=identity,
@@ -118,7 +118,7 @@ class InitialRequests:
             outgoing,
             flow,
             binding.flow,
-            Side.CORE,
+            CORE,
             binding.profile,
             ue_flow=binding.flow,
             of=binding,
@@ -165,15 +165,15 @@ class InitialRequests:
         forward = Forward(key, request, outgoing, way, side, call, initial=call is not None)
         forward.trust = ctx.asserting.trust[ue_flow.realm]
         vector = self._vector(request, call, side, dialog=bool(tokens))
-        if side is Side.ACCESS:
+        if side is ACCESS:
             ctx.asserting.request(outgoing, ue_flow.realm, identity=identity, vector=vector)
         else:
             forward.charging = vector
-        if tokens and call is None and side is Side.ACCESS:
-            forward.learn = tokens[Side.ACCESS]
+        if tokens and call is None and side is ACCESS:
+            forward.learn = tokens[ACCESS]
         if tokens and forward.hop is not None:
             forward.stamp = ("Record-Route", tokens[other(side)])
-        if of is not None and side is Side.CORE:
+        if of is not None and side is CORE:
             forward.identity = request.headers.first_value("p-called-party-id") or of.default_identity
             forward.called = of
         if call is not None:
@@ -185,7 +185,7 @@ class InitialRequests:
     def _vector(self, request: Request, call: Call | None, side: Side, *, dialog: bool) -> str:
         """The charging vector of an initial request: the core's for what comes from there, else one of our own."""
         asserting = self._ctx.asserting
-        if side is Side.CORE:
+        if side is CORE:
             vector = asserting.vector_from(request)
         elif call is not None:
             vector = asserting.vector(call.key)
@@ -208,7 +208,7 @@ class InitialRequests:
         payload = key.encode()
         headers = request.headers
         caller = Party(request.need("from"), headers.get("contact") or "", headers.get_all("record-route"))
-        tokens = {Side.ACCESS: ctx.mint.seal(CALL_ACCESS, payload), Side.CORE: ctx.mint.seal(CALL_CORE, payload)}
+        tokens = {ACCESS: ctx.mint.seal(CALL_ACCESS, payload), CORE: ctx.mint.seal(CALL_CORE, payload)}
         number = request.cseq.number
         if number > MAX_CSEQ:
             raise Answer(400, "CSeq of 2**31 or more")

@@ -11,7 +11,7 @@ from imsalg.core.context import Context
 from imsalg.core.media_events import EndCall, Side
 from imsalg.core.routing import Way, next_uri
 from imsalg.core.sdp_body import drop_sdp
-from imsalg.core.sip_call import Answer, Call, Forward, Party, Purpose, Stage, other
+from imsalg.core.sip_call import ACCESS, Answer, Call, Forward, Party, Purpose, Stage, other
 from imswire.base import ProtocolError
 from imswire.sip.flow import Flow
 from imswire.sip.headers import Headers, split_values
@@ -237,7 +237,7 @@ class Release:
 
     def _flow(self, side: Side, request: Request, known: Flow) -> Way:
         """A UE is reached over its flow; towards the core the route set (or Contact) says where to."""
-        if side is Side.ACCESS:
+        if side is ACCESS:
             return known
         return self._ctx.network.resolve(next_uri(request), known.realm)
 

@@ -9,7 +9,7 @@ from imsalg.core.context import Context
 from imsalg.core.flow_dialogs import bare
 from imsalg.core.header_policy import Direction
 from imsalg.core.media_events import Side
-from imsalg.core.sip_call import Answer
+from imsalg.core.sip_call import ACCESS, CORE, Answer
 from imsalg.core.tokens import Kind
 from imswire.base import ProtocolError
 from imswire.sip.flow import Flow
@@ -26,7 +26,7 @@ _SIP_URI = re.compile(r"[^:]*:(?:[^@]*@)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(
 _OPTION_TAGS = frozenset(map(str.lower, (*security.OPTION_TAG_HEADERS, "Proxy-Require")))
 _ONE_LESS = {str(hops): str(hops - 1) for hops in range(1, 256)}
 """What Max-Forwards becomes, for the values that go on, as they are usually written."""
-OUT = {Side.ACCESS: Direction.REQUEST_FROM_UE, Side.CORE: Direction.REQUEST_TO_UE}
+OUT = {ACCESS: Direction.REQUEST_FROM_UE, CORE: Direction.REQUEST_TO_UE}
 
 
 def forwardable(request: Request, side: Side) -> Request:
@@ -58,7 +58,7 @@ def _hops_left(request: Request) -> str:
 
 def _check_options(headers: Headers, side: Side) -> None:
     """The security agreement of a UE ends here; what else is demanded of proxies is refused with 420."""
-    if side is Side.ACCESS:
+    if side is ACCESS:
         for name in security.OPTION_TAG_HEADERS:
             if any("sec" in line.lower() for line in headers.get_all(name)):  # both have it
                 for tag in (security.SEC_AGREE, security.MEDIASEC):

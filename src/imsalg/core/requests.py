@@ -3,12 +3,11 @@
 from imsalg.core.context import Context
 from imsalg.core.dialog_requests import DialogRequests, known_call
 from imsalg.core.initial_requests import InitialRequests
-from imsalg.core.media_events import Side
 from imsalg.core.offers import OFFERING
 from imsalg.core.request_checks import check_uri, forwardable
 from imsalg.core.routing import unwrap_strict
 from imsalg.core.sdp_body import readable
-from imsalg.core.sip_call import Answer, tag_of
+from imsalg.core.sip_call import ACCESS, Answer, tag_of
 from imsalg.core.tokens import TOKEN_LEAST
 from imswire.base import ProtocolError
 from imswire.sip.flow import Flow
@@ -66,7 +65,7 @@ class Requests:
             self._inside.arrived(key, request, outgoing, flow, side, user)
         elif request.method in NOT_ALLOWED_OUT_OF_DIALOG:
             raise Answer(481)
-        elif side is Side.ACCESS:
+        elif side is ACCESS:
             self._initial.from_ue(key, request, outgoing, flow, routed=routed)
         else:
             self._initial.to_ue(key, request, outgoing, flow, user)

@@ -6,11 +6,24 @@ from imsalg.core.context import Context
 from imsalg.core.flow_dialogs import FlowDialogs
 from imsalg.core.guard import Guard
 from imsalg.core.header_policy import Direction
-from imsalg.core.media_events import Proceed, Refuse, Side
+from imsalg.core.media_events import Proceed, Refuse
 from imsalg.core.offers import OFFERING, Offers
 from imsalg.core.release import Release, reason_of
 from imsalg.core.sdp_body import put_sdp
-from imsalg.core.sip_call import REFRESHING, Answer, Call, Forward, Leg, Party, Purpose, Role, Stage, other, tag_of
+from imsalg.core.sip_call import (
+    ACCESS,
+    REFRESHING,
+    Answer,
+    Call,
+    Forward,
+    Leg,
+    Party,
+    Purpose,
+    Role,
+    Stage,
+    other,
+    tag_of,
+)
 from imsalg.core.targets import Targets
 from imswire.base import ProtocolError
 from imswire.sip.message import Request, Response
@@ -80,7 +93,7 @@ class Responses:
     def _back(self, forward: Forward, response: Response) -> None:
         """Send a response on to where its request came from."""
         ctx = self._ctx
-        if forward.side is Side.ACCESS:
+        if forward.side is ACCESS:
             header_policy.apply(Direction.RESPONSE_TO_UE, response, forward.trust)
         else:
             own = 101 <= response.status < 300
@@ -341,7 +354,7 @@ class Responses:
         """The request could not be sent (16.9): the next target, or 430 for a UE whose flow is gone, else 503."""
         if forward.others and self.targets.next(forward, silent=True):
             return
-        if other(forward.side) is Side.ACCESS:
+        if other(forward.side) is ACCESS:
             self._without_answer(forward, Answer(430))
         else:
             self._without_answer(forward, Answer(503, retry_after=self._ctx.settings.limits.retry_after))

@@ -8,6 +8,7 @@ An :class:`Exchange` is an SDP offer that is not answered everywhere yet.
 
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
+from typing import Final
 
 from msgspec import Struct
 
@@ -20,6 +21,9 @@ from imswire.sip.message import Request, Response
 from imswire.sip.transaction import ClientKey, ServerKey
 from imswire.sip.values import NameAddr
 
+ACCESS: Final = Side.ACCESS
+CORE: Final = Side.CORE
+"""The sides by names of their own: each message asks for them dozens of times, and a member of a class costs more."""
 REFRESHING = frozenset({"INVITE", "UPDATE"})
 """Target refresh requests: their Contact is where the sender is reached from now on (RFC 3261 12.2, RFC 3311)."""
 _NO_BODIES: Mapping[str, bytes] = {}
@@ -29,7 +33,7 @@ _NO_ROUTES: Mapping[Side, str] = {}
 
 def other(side: Side) -> Side:
     """The opposite side."""
-    return Side.CORE if side is Side.ACCESS else Side.ACCESS
+    return CORE if side is ACCESS else ACCESS
 
 
 class Stage(Enum):
@@ -113,6 +117,9 @@ class Role(Enum):
     ANSWER = auto()
 
 
+_NO_ROLE: Final = Role.NONE
+
+
 class Exchange:
     """An offer under way (RFC 3264, RFC 6337 2).
 
@@ -177,7 +184,7 @@ class Call:
         self.caller = caller
         self.profile = profile
         self.tokens = tokens
-        self.realms: dict[Side, str] = {Side.ACCESS: profile.access_realm, Side.CORE: profile.core_realm}
+        self.realms: dict[Side, str] = {ACCESS: profile.access_realm, CORE: profile.core_realm}
         self.binding: tuple[str, str] | None = None  # the key of the served UE's binding
         self.charging = ""  # P-Charging-Vector of the dialog, as far as it stays the same
         self.flows: dict[Side, Flow] = {}
@@ -185,7 +192,7 @@ class Call:
         self.legs: dict[str, Leg] = {}
         self.forked = False  # several dialogs answered the initial INVITE
         self.gone: Leg | None = None  # the leg that a BYE ended last: the BYE may be repeated (401, 407)
-        self.cseq: dict[Side, int] = {Side.ACCESS: 0, Side.CORE: 0}
+        self.cseq: dict[Side, int] = {ACCESS: 0, CORE: 0}
         self.forwards: set[Forward] = set()
         self.stage = Stage.EARLY
         self.since = 0.0  # when it began, on the engine's clock
@@ -319,10 +326,10 @@ class Forward:
         self.client: ClientKey | None = None
         self.arrival: Flow | None = None  # the flow that a REGISTER came over
         self.leg = ""
-        self.role = Role.NONE
+        self.role: Role = _NO_ROLE
         self.hold = 0
         self.held_response: Response | None = None
-        self.held_role = Role.NONE
+        self.held_role: Role = _NO_ROLE
         self.held_tag = ""  # of the held response to an INVITE
         # Seldom more than one entry, mostly none: what comes to them makes a new value, and none costs nothing.
         self.bodies: Mapping[str, bytes] = _NO_BODIES
