@@ -441,8 +441,8 @@ KEPT = {
     *("ack_by", "call_id", "caller", "caller_side", "cseq", "flows", "gone", "has_media", "key", "legs", "outcome"),
     *("profile", "refresh_by", "since", "stage", "charging", "binding", "urgent"),
 }
-NOT_KEPT = {"bye_waits", "confirm_due", "exchanges", "forked", "forwards", "realms", "tokens"}
-"""What belongs to requests under way, or is made again from the rest."""
+NOT_KEPT = {"bye_waits", "confirm_due", "exchanges", "forked", "forwards", "realms", "record_routes", "tokens"}
+"""What belongs to requests under way, is made again from the rest, or spares work and no more (``record_routes``)."""
 
 
 def test_every_attribute_of_a_call_is_kept_or_not_for_a_reason() -> None:

@@ -109,3 +109,13 @@ def preferred(binding: Binding, headers: Headers) -> str | None:
 def asserted(binding: Binding, headers: Headers) -> str:
     """The P-Asserted-Identity of a request: the preferred identity when it is registered, else the default one."""
     return preferred(binding, headers) or binding.default_identity
+
+
+def answering(called: Binding | None, headers: Headers, known: str | None) -> str | None:
+    """What a called UE is asserted to be: its preferred identity if registered, else the one that was called."""
+    if called is None:
+        return known
+    try:
+        return preferred(called, headers) or known
+    except ProtocolError:  # a wish that cannot be read is none
+        return known

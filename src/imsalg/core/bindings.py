@@ -9,6 +9,7 @@ import heapq
 import ipaddress
 import itertools
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Literal
 
 from imsalg.core.media_events import AccessProfile
@@ -23,6 +24,7 @@ nobody's. ``own-host``: that of a UE whose Contact shows the very address which 
 user has registered from there. ``host``: that of whoever registered from this address, also behind a NAT."""
 
 
+@lru_cache(maxsize=1024)
 def contact_key(uri: str) -> str:
     """What identifies a contact here: user, host, port and transport of its URI (RFC 3261 19.1.4 without the rest)."""
     try:

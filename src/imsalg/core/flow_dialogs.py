@@ -7,6 +7,7 @@ anybody along such a dialog (TS 24.229 5.2.6.3), even after a restart of this no
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from imsalg.core.context import Context
 from imsalg.core.media_events import Side
@@ -151,6 +152,7 @@ def bare(value: str) -> str:
     return NameAddr.parse(value).uri.lower()
 
 
+@lru_cache(maxsize=512)
 def target_of(contact: str | None) -> str:
     """The URI in a Contact value; the text itself where it cannot be read, "" without one."""
     if not contact:
@@ -161,6 +163,7 @@ def target_of(contact: str | None) -> str:
         return contact
 
 
+@lru_cache(maxsize=512)
 def host_of(uri: str) -> str:
     """``host:port`` where a request to ``uri`` goes, for comparison; the text itself where it is no SIP URI."""
     try:

@@ -12,7 +12,7 @@ from imsalg.core.offers import Offers
 from imsalg.core.ownership import in_the_open, sender_of
 from imsalg.core.request_checks import MAX_CSEQ, check_agreement, check_route, check_sips, open_token
 from imsalg.core.routing import Way, next_uri
-from imsalg.core.sip_call import Answer, Call, Forward, Party, flow_of, other
+from imsalg.core.sip_call import ACCESS, CORE, Answer, Call, Forward, Party, flow_of, other
 from imsalg.core.tokens import CALL_ACCESS, CALL_CORE, PATH, unpack_flow
 from imswire.sip.flow import Flow
 from imswire.sip.message import Request
@@ -30,8 +30,11 @@ class InitialRequests:
         self._offers = offers
         self._dialogs = dialogs
 
-    def from_ue(self, key: ServerKey, request: Request, outgoing: Request, flow: Flow) -> None:
-        """A UE asks for something: it has to be registered here, or in need (TS 24.229 5.2.6.3)."""
+    def from_ue(self, key: ServerKey, request: Request, outgoing: Request, flow: Flow, *, routed: bool) -> None:
+        """A UE asks for something: it has to be registered here, or in need (TS 24.229 5.2.6.3).
+
+        ``routed``: it came with a Route, of which our own values are off already.
+        """
         ctx = self._ctx
         realm = ctx.settings.realm[flow.realm]
         binding = sender_of(ctx, request, flow)
@@ -40,45 +43,52 @@ class InitialRequests:
             binding = None  # served all the same, but in nobody's name: anybody may have sent it
         if not (emergency and realm.emergency_unregistered):
             check_agreement(ctx, request, flow)
-        if binding is None and not realm.allow_unregistered and not emergency:
-            raise Answer(403, "not registered here", once=True)
-        if binding is None and not realm.allow_unregistered and request.method != "INVITE":
-            raise Answer(403, "who is not registered may call for help, no more", once=True)
-        if binding is not None and binding.emergency and not emergency:
-            raise Answer(403, "this registration is for emergency calls alone")
-        if binding is not None and binding.secured and not emergency:
-            ctx.agreements[flow.realm].hold_to(request, flow)
+        core = ctx.cores[flow.realm]
         if binding is not None:
+            if not emergency:
+                self._for_more_than_emergencies(binding, request, flow)
             profile = binding.profile
         else:
-            profile = AccessProfile(flow.realm, ctx.cores[flow.realm], user=user_of(request.from_.uri))
+            if not realm.allow_unregistered:
+                if not emergency:
+                    raise Answer(403, "not registered here", once=True)
+                if request.method != "INVITE":
+                    raise Answer(403, "who is not registered may call for help, no more", once=True)
+            profile = AccessProfile(flow.realm, core, user=user_of(request.from_.uri))
         ctx.who = profile.user
         identity = None
         trust = ctx.asserting.trust[flow.realm]
         header_policy.apply(Direction.REQUEST_FROM_UE, outgoing, trust)
         if binding is not None and not (trust & Trust.UE and "p-asserted-identity" in outgoing.headers):
             identity = asserted(binding, request.headers)
-        core = ctx.cores[flow.realm]
         if emergency:
             target = ctx.emergency.route(outgoing, flow.realm, core, binding)
         else:
             service_route = binding.service_route if binding is not None else ()  # TS 24.229 5.2.6.3
-            check_route(outgoing, service_route, "registration", reject=realm.route_check == "reject")
-            has_route = "route" in outgoing.headers
-            target = ctx.network.resolve(next_uri(outgoing), core) if has_route else ctx.network.next_hop(core)
+            if routed or service_route:
+                reject = realm.route_check == "reject"
+                routed = check_route(outgoing, service_route, "registration", reject=reject)
+            target = ctx.network.resolve(next_uri(outgoing), core) if routed else ctx.network.next_hop(core)
         self._begin(
             key,
             request,
             outgoing,
             flow,
             target,
-            Side.ACCESS,
+            ACCESS,
             profile,
             ue_flow=flow,
             identity=identity,
             of=binding,
             urgent=emergency,
         )
+
+    def _for_more_than_emergencies(self, binding: Binding, request: Request, flow: Flow) -> None:
+        """Raise :class:`Answer` where the binding is for emergency calls alone or its agreement is not kept."""
+        if binding.emergency:
+            raise Answer(403, "this registration is for emergency calls alone")
+        if binding.secured:
+            self._ctx.agreements[flow.realm].hold_to(request, flow)
 
     def to_ue(self, key: ServerKey, request: Request, outgoing: Request, flow: Flow, user: str | None) -> None:
         """The core asks for a UE, by our Path token ``user`` or by its contact (TS 24.229 5.2.6.4)."""
@@ -108,7 +118,7 @@ class InitialRequests:
             outgoing,
             flow,
             binding.flow,
-            Side.CORE,
+            CORE,
             binding.profile,
             ue_flow=binding.flow,
             of=binding,
@@ -146,20 +156,24 @@ class InitialRequests:
         else:
             tokens = {}
         if tokens:
-            outgoing.headers.prepend("Record-Route", ctx.network.face(flow).record_route(tokens[side]))
-            outgoing.headers.prepend("Record-Route", ctx.network.face(target).record_route(tokens[other(side)]))
+            here = ctx.network.face(flow).record_route(tokens[side])
+            beyond = ctx.network.face(target).record_route(tokens[other(side)])
+            outgoing.headers.prepend("Record-Route", here)
+            outgoing.headers.prepend("Record-Route", beyond)
+            if call is not None:
+                call.record_routes = {side: here, other(side): beyond}
         forward = Forward(key, request, outgoing, way, side, call, initial=call is not None)
         forward.trust = ctx.asserting.trust[ue_flow.realm]
         vector = self._vector(request, call, side, dialog=bool(tokens))
-        if side is Side.ACCESS:
+        if side is ACCESS:
             ctx.asserting.request(outgoing, ue_flow.realm, identity=identity, vector=vector)
         else:
             forward.charging = vector
-        if tokens and call is None and side is Side.ACCESS:
-            forward.learn = tokens[Side.ACCESS]
+        if tokens and call is None and side is ACCESS:
+            forward.learn = tokens[ACCESS]
         if tokens and forward.hop is not None:
             forward.stamp = ("Record-Route", tokens[other(side)])
-        if of is not None and side is Side.CORE:
+        if of is not None and side is CORE:
             forward.identity = request.headers.first_value("p-called-party-id") or of.default_identity
             forward.called = of
         if call is not None:
@@ -171,7 +185,7 @@ class InitialRequests:
     def _vector(self, request: Request, call: Call | None, side: Side, *, dialog: bool) -> str:
         """The charging vector of an initial request: the core's for what comes from there, else one of our own."""
         asserting = self._ctx.asserting
-        if side is Side.CORE:
+        if side is CORE:
             vector = asserting.vector_from(request)
         elif call is not None:
             vector = asserting.vector(call.key)
@@ -192,14 +206,14 @@ class InitialRequests:
             raise Answer(503, "too many calls", retry_after=ctx.settings.limits.retry_after)
         key = ctx.ids.token(9)
         payload = key.encode()
-        caller = Party(
-            request.need("from"), request.headers.get("contact") or "", request.headers.get_all("record-route")
-        )
-        tokens = {Side.ACCESS: ctx.mint.seal(CALL_ACCESS, payload), Side.CORE: ctx.mint.seal(CALL_CORE, payload)}
-        if request.cseq.number > MAX_CSEQ:
+        headers = request.headers
+        caller = Party(request.need("from"), headers.get("contact") or "", headers.get_all("record-route"))
+        tokens = {ACCESS: ctx.mint.seal(CALL_ACCESS, payload), CORE: ctx.mint.seal(CALL_CORE, payload)}
+        number = request.cseq.number
+        if number > MAX_CSEQ:
             raise Answer(400, "CSeq of 2**31 or more")
         call = Call(key, request.call_id, side, caller, profile, tokens)
         call.urgent = urgent
-        call.saw_cseq(side, request.cseq.number)
+        call.cseq[side] = number
         ctx.call = call
         return call

@@ -82,10 +82,11 @@ class Offers:
     def send(self, forward: Forward) -> None:
         """Send a registered request on, or hold it with its offer or answer."""
         ctx, call = self._ctx, forward.call
-        if call is None or call.stage is Stage.ENDING:
+        request = forward.received
+        if call is None or request.method not in OFFERING or call.stage is Stage.ENDING:
             ctx.send(forward)
             return
-        sdp = sdp_of(forward.received) if forward.received.method in OFFERING else None
+        sdp = sdp_of(request)
         if sdp is None:
             ctx.send(forward)
         elif forward.role is Role.ANSWER:
@@ -93,7 +94,8 @@ class Offers:
         else:
             forward.role = Role.OFFER
             # A re-INVITE that was answered early: the media half takes that as agreed, and so it cannot fail any more.
-            call.exchanges = [one for one in call.exchanges if not one.leg or one.waits(forward.leg)]
+            if call.exchanges:
+                call.exchanges = [one for one in call.exchanges if not one.leg or one.waits(forward.leg)]
             call.exchanges.append(Exchange(forward.side, forward, forward.leg))
             call.has_media = True
             token = ctx.hold(forward)
@@ -113,23 +115,28 @@ class Offers:
         call, leg = forward.call, forward.leg
         if call is None:
             return True
+        for one in call.forwards:
+            if one.purpose is Purpose.ACK and one.leg == leg:
+                return False
         sdp = sdp_of(forward.received)
-        number = forward.received.cseq.number
+        return sdp is None or self._ack_with(forward, call, sdp)
+
+    def _ack_with(self, forward: Forward, call: Call, sdp: bytes) -> bool:
+        """The same of an ACK with SDP: the answer to an offer in the 2xx, a repetition of it, or without meaning."""
+        leg = forward.leg
         party = call.legs.get(leg)
-        if any(one.purpose is Purpose.ACK and one.leg == leg for one in call.forwards):
-            return False
-        if sdp is not None and party is not None and party.ack_body is not None and party.ack_body[0] == number:
+        number = forward.received.cseq.number
+        if party is not None and party.ack_body is not None and party.ack_body[0] == number:
             put_sdp(forward.outgoing, party.ack_body[1])
             return True
         asked = _asked([one for one in call.exchanges if one.waits(leg)], forward)
         if asked is not None and not asked.forward.sent_2xx:
             asked = None  # the offer came in a provisional response: PRACK has to answer it
-        if sdp is not None and asked is not None and call.stage is not Stage.ENDING:
+        if asked is not None and call.stage is not Stage.ENDING:
             self._ctx.register_forward(forward)
             self._hold_answer(forward, call, sdp)
             return False
-        if sdp is not None:
-            drop_sdp(forward.outgoing)
+        drop_sdp(forward.outgoing)
         return True
 
     def waits_behind(self, call: Call, side: Side, key: ServerKey, request: Request, flow: Flow) -> bool:
@@ -147,7 +154,7 @@ class Offers:
             return False
         if len(ack.behind) >= MOST_BEHIND:
             raise Answer(500, "your earlier requests still wait for the media of your ACK", retry_after=1)
-        ack.behind.append(key)
+        ack.behind = (*ack.behind, key)
         self._ctx.behind[key] = Behind(key, request, flow)
         return True
 
@@ -162,7 +169,7 @@ class Offers:
     def ack_passed(self, forward: Forward) -> None:
         """The ACK went on: an offer in its 2xx that it does not answer comes to nothing."""
         call = forward.call
-        if call is None or call.stage is Stage.ENDING:
+        if call is None or not call.exchanges or call.stage is Stage.ENDING:
             return
         asked = _asked([one for one in call.exchanges if one.waits(forward.leg)], forward)
         if asked is None or not asked.forward.sent_2xx:
@@ -179,11 +186,11 @@ class Offers:
         sdp = sdp_of(response)
         if sdp is None:
             return True
-        final, sure = response.status >= 200, reliable(response)
+        final = response.status >= 200
         if leg in forward.bodies:  # RFC 3261 13.2.1: after the first reliable one no other counts in that dialog
             put_sdp(response, forward.bodies[leg])
             return True
-        if forward.role is not Role.OFFER and not sure:
+        if forward.role is not Role.OFFER and not reliable(response):
             drop_sdp(response)  # neither offer nor answer (RFC 6337 3.1.1)
             return True
         self._void(call)
@@ -241,9 +248,9 @@ class Offers:
 
     def passed(self, forward: Forward, call: Call, leg: str, response: Response, role: Role) -> None:
         """A 1xx or 2xx of an INVITE, or the 2xx to UPDATE or PRACK, went on; ``role`` is what its SDP was."""
-        own = next((one for one in call.exchanges if one.forward is forward), None)
+        own = _of(call.exchanges, forward) if call.exchanges else None
         if role is not Role.NONE and reliable(response) and (sdp := sdp_of(response)) is not None:
-            forward.bodies[leg] = sdp
+            forward.bodies = {**forward.bodies, leg: sdp}
             if own is not None and role is Role.ANSWER:
                 own.settled.add(leg)
         if response.status < 200:
@@ -280,7 +287,7 @@ class Offers:
 
     def _void(self, call: Call) -> None:
         """Forget early offers of dialogs that a BYE has ended: nobody will answer them."""
-        for one in list(call.exchanges):
+        for one in call.exchanges.copy():
             if one.in_response and one.leg not in call.legs and not one.forward.hold and not one.answering:
                 call.exchanges.remove(one)
                 if call.has_media:
@@ -350,6 +357,14 @@ class Offers:
             self._release.end(call)
         else:
             self._confirm(call)
+
+
+def _of(exchanges: list[Exchange], forward: Forward) -> Exchange | None:
+    """The offer in the request of ``forward`` or in a response to it."""
+    for one in exchanges:
+        if one.forward is forward:
+            return one
+    return None
 
 
 def _asked(exchanges: list[Exchange], forward: Forward) -> Exchange | None:

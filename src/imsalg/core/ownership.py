@@ -35,13 +35,14 @@ def same_ue_as(call: Call, registrar: Registrar, flow: Flow) -> bool:
 
 def sender_of(ctx: Context, request: Request, flow: Flow) -> Binding | None:
     """The binding on whose behalf a UE's request came over ``flow``, by the setting ``sender``; None for nobody's."""
-    contact = request.headers.first_value("contact")
     on_flow = ctx.registrar.on_flow(flow)
     if len(on_flow) == 1:
         return on_flow[0]
-    wanted = [request.from_.uri]
-    if (preferred := request.headers.first_value("p-preferred-identity")) is not None:
-        wanted.insert(0, NameAddr.parse(preferred).uri)
+    contact = request.headers.first_value("contact")
+    preferred = request.headers.first_value("p-preferred-identity")
+    wanted = [NameAddr.parse(preferred).uri] if preferred is not None else []
+    if on_flow:  # only then the identities tell whose request it is
+        wanted.append(request.from_.uri)
     rule = ctx.settings.realm[flow.realm].sender
     return ctx.registrar.sender(flow, NameAddr.parse(contact).uri if contact else None, wanted, rule)
 

@@ -47,7 +47,7 @@ class Registration:
         if emergency and not all(is_emergency_uri(contact.uri) for contact in request.contacts):
             raise Answer(400, "Contacts for emergencies and others in one REGISTER")
         self._check_room(request, aor, emergency=emergency)
-        outgoing = forwardable(ctx, request, Side.ACCESS)
+        outgoing = forwardable(request, Side.ACCESS)
         self._log_verify(request)
         headers = outgoing.headers
         security.strip_agreement(headers)

@@ -5,11 +5,13 @@ of the other one: From, To, Call-ID and route set are those of the dialog, CSeq 
 end used.
 """
 
+from collections.abc import Sequence
+
 from imsalg.core.context import Context
 from imsalg.core.media_events import EndCall, Side
 from imsalg.core.routing import Way, next_uri
 from imsalg.core.sdp_body import drop_sdp
-from imsalg.core.sip_call import Answer, Call, Forward, Party, Purpose, Stage, other
+from imsalg.core.sip_call import ACCESS, Answer, Call, Forward, Party, Purpose, Stage, other
 from imswire.base import ProtocolError
 from imswire.sip.flow import Flow
 from imswire.sip.headers import Headers, split_values
@@ -60,9 +62,10 @@ class Release:
 
     def media_over(self, call: Call) -> None:
         """The media half will give no verdicts any more: what waits for one is answered (RFC 3261 15.1.2)."""
-        for forward in list(call.forwards):
-            if forward.hold:
-                self.abort(forward, Answer(487))
+        if self._ctx.holds:
+            for forward in call.forwards.copy():
+                if forward.hold:
+                    self.abort(forward, Answer(487))
         call.exchanges.clear()
         call.confirm_due = None
         self._ctx.media_over(call)
@@ -83,7 +86,7 @@ class Release:
                 self._drop_held(forward, answer)
             return
         forward.answered = forward.aborted = True
-        forward.queue.clear()
+        forward.queue = ()
         ctx.answer(forward.server, forward.received, answer)
         ctx.by_server.pop(forward.server, None)
         if forward.client is None:
@@ -103,7 +106,7 @@ class Release:
         ctx.holds.pop(forward.hold, None)
         forward.hold = 0
         held, forward.held_response = forward.held_response, None
-        forward.queue.clear()
+        forward.queue = ()
         if held is None or held.status < 200:
             return False
         if forward.is_invite:
@@ -147,6 +150,8 @@ class Release:
 
     def acked(self, call: Call) -> None:
         """An ACK went through; a BYE to the caller may have waited for it."""
+        if not call.bye_waits:
+            return
         due = [waiting for waiting in call.bye_waits if waiting[0].acked]
         call.bye_waits = [waiting for waiting in call.bye_waits if not waiting[0].acked]
         for leg, answer in due:
@@ -174,8 +179,10 @@ class Release:
         """A BYE, forwarded or our own, has its answer: forget the call when no other is under way."""
         if call is None or call.stage is not Stage.ENDING or call.bye_waits:
             return
-        if not any(forward.received.method == "BYE" for forward in call.forwards):
-            self.end(call)
+        for forward in call.forwards:
+            if forward.received.method == "BYE":
+                return
+        self.end(call)
 
     # --- building ---
 
@@ -188,7 +195,7 @@ class Release:
         party = Party(
             response.need("to"), response.headers.get("contact") or "", response.headers.get_all("record-route")
         )
-        routes = self._routes(party, forward) if forward.initial else invite.headers.get_all("route")
+        routes: Sequence[str] = self._routes(party, forward) if forward.initial else invite.headers.get_all("route")
         number = invite.cseq.number
         try:
             target = _contact_uri(party.contact) or invite.uri
@@ -230,33 +237,42 @@ class Release:
 
     def _flow(self, side: Side, request: Request, known: Flow) -> Way:
         """A UE is reached over its flow; towards the core the route set (or Contact) says where to."""
-        if side is Side.ACCESS:
+        if side is ACCESS:
             return known
         return self._ctx.network.resolve(next_uri(request), known.realm)
 
-    def dialog_routes(self, call: Call, side: Side, party: Party) -> list[str]:
-        """The route set from here to ``party`` on ``side``, nearest hop first (RFC 3261 12.1)."""
-        values = [value for line in party.record_route for value in split_values(line)]
-        if side is call.caller_side:
-            return values  # as it stood in the INVITE when it reached us: nearest hop first
-        return _beyond(values, call.tokens[side], self._ctx)
+    def dialog_routes(self, call: Call, side: Side, party: Party) -> tuple[str, ...]:
+        """The route set from here to ``party`` on ``side``, nearest hop first (RFC 3261 12.1): made once."""
+        routes = party.routes
+        if routes is None:
+            if side is call.caller_side:  # as it stood in the INVITE when it reached us: nearest hop first
+                routes = tuple([value for line in party.record_route for value in split_values(line)])
+            elif party.record_route and party.record_route[0] == call.record_routes.get(side):
+                routes = ()  # nobody above our own value
+            else:
+                routes = _beyond(party.record_route, call.tokens[side], self._ctx)
+            party.routes = routes
+        return routes
 
-    def _routes(self, party: Party, forward: Forward) -> list[str]:
+    def _routes(self, party: Party, forward: Forward) -> tuple[str, ...]:
         if forward.call is None:
-            return []
+            return ()
         return self.dialog_routes(forward.call, other(forward.side), party)
 
 
-def _beyond(values: list[str], token: str, ctx: Context) -> list[str]:
+def _beyond(lines: list[str], token: str, ctx: Context) -> tuple[str, ...]:
     """Of the Record-Route values in a response, those between us and the answerer, nearest to us first.
 
     They stand above our own value on that side (RFC 3261 12.1.2 reverses the list for the caller's end).
     """
-    for index, value in enumerate(values):
-        own = ctx.network.own_route(value) if token in value else None
-        if own is not None and own.user == token:
-            return values[:index][::-1]
-    return []
+    above: list[str] = []
+    for line in lines:
+        for value in split_values(line):
+            own = ctx.network.own_route(value) if token in value else None
+            if own is not None and own.user == token:
+                return tuple(above[::-1])
+            above.append(value)
+    return ()
 
 
 def _contact_uri(contact: str) -> str | None:
@@ -264,7 +280,9 @@ def _contact_uri(contact: str) -> str | None:
     return NameAddr.parse(values[0]).uri if values else None
 
 
-def _request(method: str, target: str, from_: str, to: str, call_id: str, number: int, routes: list[str]) -> Request:
+def _request(
+    method: str, target: str, from_: str, to: str, call_id: str, number: int, routes: Sequence[str]
+) -> Request:
     headers = Headers((("Max-Forwards", "70"), ("From", from_), ("To", to), ("Call-ID", call_id)))
     headers.add("CSeq", f"{number} {method}")
     for value in routes:

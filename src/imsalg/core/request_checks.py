@@ -9,10 +9,11 @@ from imsalg.core.context import Context
 from imsalg.core.flow_dialogs import bare
 from imsalg.core.header_policy import Direction
 from imsalg.core.media_events import Side
-from imsalg.core.sip_call import Answer
+from imsalg.core.sip_call import ACCESS, CORE, Answer
 from imsalg.core.tokens import Kind
 from imswire.base import ProtocolError
 from imswire.sip.flow import Flow
+from imswire.sip.headers import Headers
 from imswire.sip.message import Request
 
 MAX_FORWARDS = 70
@@ -22,31 +23,50 @@ SCHEMES = frozenset({"sip", "sips", "tel", "urn", "im", "pres"})
 """Of Request-URIs that are sent on; what they stand for is the core's business (RFC 3261 16.3 step 2)."""
 # No headers part: what hides there must not become part of a message (RFC 3261 19.1.5, RFC 4475 3.1.2.11).
 _SIP_URI = re.compile(r"[^:]*:(?:[^@]*@)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?(?:;[^?@]*)?", re.ASCII)
-_OPTION_TAGS = frozenset(map(str.lower, security.OPTION_TAG_HEADERS))
-OUT = {Side.ACCESS: Direction.REQUEST_FROM_UE, Side.CORE: Direction.REQUEST_TO_UE}
+_OPTION_TAGS = frozenset(map(str.lower, (*security.OPTION_TAG_HEADERS, "Proxy-Require")))
+_ONE_LESS = {str(hops): str(hops - 1) for hops in range(1, 256)}
+"""What Max-Forwards becomes, for the values that go on, as they are usually written."""
+OUT = {ACCESS: Direction.REQUEST_FROM_UE, CORE: Direction.REQUEST_TO_UE}
 
 
-def forwardable(ctx: Context, request: Request, side: Side) -> Request:
+def forwardable(request: Request, side: Side) -> Request:
     """A copy of ``request`` that passed RFC 3261 16.3: hops left, no extension demanded of proxies that we lack.
 
     Raises :class:`Answer` 400, 416, 483 or 420, ProtocolError for unreadable values.
     """
-    check_uri(request.uri)
     outgoing = request.copy()
-    headers = outgoing.headers
+    make_forwardable(outgoing, side)
+    return outgoing
+
+
+def make_forwardable(request: Request, side: Side) -> None:
+    """The same in place, for a request that nobody needs as it came."""
+    check_uri(request.uri)
+    headers = request.headers
+    headers.set("Max-Forwards", _ONE_LESS.get(headers.get("max-forwards") or "") or _hops_left(request))
+    if headers.has_any(_OPTION_TAGS):
+        _check_options(headers, side)
+
+
+def _hops_left(request: Request) -> str:
+    """Max-Forwards of what goes on, however it is written; raises Answer 483 and ProtocolError."""
     hops = request.max_forwards
     if hops == 0:
         raise Answer(483)
-    headers.set("Max-Forwards", str(MAX_FORWARDS if hops is None else hops - 1))
-    if side is Side.ACCESS and headers.has_any(_OPTION_TAGS):
+    return str(MAX_FORWARDS if hops is None else hops - 1)
+
+
+def _check_options(headers: Headers, side: Side) -> None:
+    """The security agreement of a UE ends here; what else is demanded of proxies is refused with 420."""
+    if side is ACCESS:
         for name in security.OPTION_TAG_HEADERS:
-            for tag in (security.SEC_AGREE, security.MEDIASEC):
-                headers.remove_value(name, tag)
+            if any("sec" in line.lower() for line in headers.get_all(name)):  # both have it
+                for tag in (security.SEC_AGREE, security.MEDIASEC):
+                    headers.remove_value(name, tag)
     if "proxy-require" in headers:
         unknown = [tag for tag in headers.values("proxy-require") if tag.lower() != "path"]
         if unknown:
             raise Answer(420, headers=(("Unsupported", ", ".join(unknown)),))
-    return outgoing
 
 
 @lru_cache(maxsize=1024)
@@ -74,21 +94,22 @@ def open_token(ctx: Context, user: str) -> tuple[Kind, bytes]:
         raise Answer(403, error.hint) from None
 
 
-def check_route(outgoing: Request, expected: Sequence[str], of: str, *, reject: bool) -> None:
-    """Set Route to what is ``expected``, or raise Answer 400 where it names other hops.
+def check_route(outgoing: Request, expected: Sequence[str], of: str, *, reject: bool) -> bool:
+    """Set Route to what is ``expected``, or raise Answer 400 where it names other hops. Tells whether there is one now.
 
     The UE's own text goes on only where it is the very same: another reader might take it for something else.
     """
     if not expected and "route" not in outgoing.headers:
-        return
+        return False
     given = outgoing.headers.values("route")
     if given == list(expected):
-        return
+        return True
     if reject and [bare(value) for value in given] != [bare(value) for value in expected]:
         raise Answer(400, f"Route differs from the route set of the {of}")
     outgoing.headers.remove("route")
     if expected:
         outgoing.headers.add("Route", ", ".join(expected))
+    return bool(expected)
 
 
 def check_sips(ctx: Context, uri: str, flow: Flow) -> None:

@@ -1,14 +1,14 @@
 """Requests that arrive: checked, and given to the stage that they are for (RFC 3261 16.3 to 16.6)."""
 
 from imsalg.core.context import Context
-from imsalg.core.dialog_requests import DialogRequests
+from imsalg.core.dialog_requests import DialogRequests, known_call
 from imsalg.core.initial_requests import InitialRequests
-from imsalg.core.media_events import Side
 from imsalg.core.offers import OFFERING
 from imsalg.core.request_checks import check_uri, forwardable
 from imsalg.core.routing import unwrap_strict
 from imsalg.core.sdp_body import readable
-from imsalg.core.sip_call import Answer, tag_of
+from imsalg.core.sip_call import ACCESS, Answer, tag_of
+from imsalg.core.tokens import TOKEN_LEAST
 from imswire.base import ProtocolError
 from imswire.sip.flow import Flow
 from imswire.sip.message import Request
@@ -24,6 +24,11 @@ CAPABILITIES = (
     ("Supported", "path, outbound"),
 )
 """What an OPTIONS to this node is told (RFC 3261 11.2)."""
+
+
+def _may_hold_token(uri: str) -> bool:
+    """False for a user part that is too short for a token of this node, as users' names and numbers are."""
+    return uri.rfind("@") >= len("sip:") + TOKEN_LEAST
 
 
 class Requests:
@@ -43,21 +48,25 @@ class Requests:
             return
         if request.method in OFFERING:
             readable(request)
-        outgoing = forwardable(ctx, request, side)
+        outgoing = forwardable(request, side)
         in_dialog = bool(tag_of(request.headers.get("to")))
-        own = ctx.network.own(outgoing.uri) if in_dialog or "route" in outgoing.headers else None
+        routed = "route" in outgoing.headers
+        own = ctx.network.own(outgoing.uri) if (in_dialog or routed) and _may_hold_token(outgoing.uri) else None
         if own is not None and self._made_here(own.user):  # 16.4: a strict router put our Route into the Request-URI
             unwrap_strict(outgoing)
             check_uri(outgoing.uri)
             user: str | None = own.user
+        elif in_dialog and (call := known_call(ctx, outgoing.headers, side)) is not None:
+            self._inside.in_call(call, key, request, outgoing, flow, side, paired=True)
+            return
         else:
-            user = ctx.network.pop_own(outgoing.headers)
+            user = ctx.network.pop_own(outgoing.headers) if routed else None
         if in_dialog:
             self._inside.arrived(key, request, outgoing, flow, side, user)
         elif request.method in NOT_ALLOWED_OUT_OF_DIALOG:
             raise Answer(481)
-        elif side is Side.ACCESS:
-            self._initial.from_ue(key, request, outgoing, flow)
+        elif side is ACCESS:
+            self._initial.from_ue(key, request, outgoing, flow, routed=routed)
         else:
             self._initial.to_ue(key, request, outgoing, flow, user)
 

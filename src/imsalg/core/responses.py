@@ -1,23 +1,33 @@
 """Responses that arrive, and client transactions that end without one (RFC 3261 16.7 to 16.9)."""
 
 from imsalg.core import header_policy
-from imsalg.core.asserting import preferred
+from imsalg.core.asserting import answering
 from imsalg.core.context import Context
 from imsalg.core.flow_dialogs import FlowDialogs
 from imsalg.core.guard import Guard
 from imsalg.core.header_policy import Direction
-from imsalg.core.media_events import Proceed, Refuse, Side
-from imsalg.core.offers import Offers
+from imsalg.core.media_events import Proceed, Refuse
+from imsalg.core.offers import OFFERING, Offers
 from imsalg.core.release import Release, reason_of
 from imsalg.core.sdp_body import put_sdp
-from imsalg.core.sip_call import Answer, Call, Forward, Leg, Party, Purpose, Role, Stage, other, tag_of
+from imsalg.core.sip_call import (
+    ACCESS,
+    REFRESHING,
+    Answer,
+    Call,
+    Forward,
+    Leg,
+    Party,
+    Purpose,
+    Role,
+    Stage,
+    other,
+    tag_of,
+)
 from imsalg.core.targets import Targets
 from imswire.base import ProtocolError
 from imswire.sip.message import Request, Response
 from imswire.sip.transaction import ServerKey
-
-BACK = {Side.CORE: Direction.RESPONSE_TO_UE, Side.ACCESS: Direction.RESPONSE_FROM_UE}
-"""By the side that the response comes from."""
 
 
 class Responses:
@@ -50,7 +60,9 @@ class Responses:
         if forward.aborted:
             self._late(forward, response)
         elif not forward.is_invite:
-            if not forward.hold and self._offers.plain_response(forward, response):
+            if forward.received.method not in OFFERING or (
+                not forward.hold and self._offers.plain_response(forward, response)
+            ):
                 self._plain(forward, response)
         elif forward.hold:
             self._while_held(forward, response)
@@ -81,39 +93,25 @@ class Responses:
     def _back(self, forward: Forward, response: Response) -> None:
         """Send a response on to where its request came from."""
         ctx = self._ctx
-        source = other(forward.side)
-        own = source is Side.ACCESS and 101 <= response.status < 300
-        identity = self._identity(forward, response) if own else None
-        header_policy.apply(BACK[source], response, forward.trust)
-        if own:
-            ctx.asserting.response(response, forward.trust, identity=identity, vector=forward.charging)
+        if forward.side is ACCESS:
+            header_policy.apply(Direction.RESPONSE_TO_UE, response, forward.trust)
+        else:
+            own = 101 <= response.status < 300
+            identity = answering(forward.called, response.headers, forward.identity) if own else None
+            header_policy.apply(Direction.RESPONSE_FROM_UE, response, forward.trust)
+            if own:
+                ctx.asserting.response(response, forward.trust, identity=identity, vector=forward.charging)
         if forward.server is not None:
             ctx.respond(forward.server, response)
 
     @staticmethod
-    def _identity(forward: Forward, response: Response) -> str | None:
-        """What a called UE is asserted to be: its preferred identity if registered, else the one that was called."""
-        if forward.called is None or "p-preferred-identity" not in response.headers:
-            return forward.identity
-        try:
-            return preferred(forward.called, response.headers) or forward.identity
-        except ProtocolError:  # a wish that cannot be read is none
-            return forward.identity
-
-    @staticmethod
     def _refresh_target(forward: Forward, response: Response) -> None:
         call = forward.call
-        if call is None or forward.received.method not in ("INVITE", "UPDATE") or response.status >= 300:
+        if call is None or forward.received.method not in REFRESHING or response.status >= 300:
             return
         contact = response.headers.get("contact")
-        if contact is None:
-            return
-        if forward.side is call.caller_side:
-            leg = call.legs.get(tag_of(response.headers.get("to")))
-            if leg is not None:
-                leg.party.contact = contact
-        else:
-            call.caller.contact = contact
+        if contact is not None:
+            call.reached_at(other(forward.side), tag_of(response.headers.get("to")), contact)
 
     # --- INVITE ---
 
@@ -123,12 +121,12 @@ class Responses:
         if response.status >= 300:
             self._ctx.holds.pop(forward.hold, None)
             forward.hold, forward.held_response, forward.held_role = 0, None, Role.NONE
-            forward.queue.clear()
+            forward.queue = ()
             self._failure(forward, response)
         elif any(_same(response, one) for one in (held, *forward.queue) if one is not None):
             self._ctx.stats.dropped += 1  # a repetition of what is held
         elif len(forward.queue) < 2 * self._ctx.settings.limits.legs:
-            forward.queue.append(response)
+            forward.queue = (*forward.queue, response)
         else:
             self._ctx.stats.dropped += 1
             self._unheard(forward, response)
@@ -141,19 +139,25 @@ class Responses:
         if call is None:
             self._back(forward, response)
             return
-        tag = tag_of(response.headers.get("to"))
+        to = response.headers.get("to")
+        tag = tag_of(to)
         repeated = forward.sent_2xx.get(tag) if response.status >= 200 else None
         if repeated is not None:
             if forward.server is not None and not self._ack_held(forward, call, tag):
                 self._ctx.respond(forward.server, repeated)
             return
-        if forward.initial and not self._learn_leg(forward, call, tag, response):
+        if not forward.initial:
+            self._refresh_target(forward, response)
+            leg = forward.leg
+        elif self._learn_leg(forward, call, tag, to or "", response):
+            leg = tag
+        else:
             return
-        self._refresh_target(forward, response)
-        leg = tag if forward.initial else forward.leg
         if self._offers.invite_response(forward, call, leg, response):
             self._pass(forward, response, tag)
-        elif not forward.hold:
+        elif forward.hold:
+            forward.held_tag = tag
+        else:
             self._unheard(forward, response)
 
     def _unheard(self, forward: Forward, response: Response) -> None:
@@ -173,7 +177,7 @@ class Responses:
             self._ctx.stats.released += 1
             self._give_up(forward, response, Answer(408, "the 2xx came amid another offer, and not again"), Role.NONE)
 
-    def _learn_leg(self, forward: Forward, call: Call, tag: str, response: Response) -> bool:
+    def _learn_leg(self, forward: Forward, call: Call, tag: str, to: str, response: Response) -> bool:
         """Note the dialog that a response makes (RFC 3261 12.1.2); False when it is not let through."""
         leg = call.legs.get(tag)
         contact = response.headers.get("contact")
@@ -181,13 +185,13 @@ class Responses:
             if contact is not None:
                 leg.party.contact = contact
             if response.status >= 200:
-                leg.party.record_route = response.headers.get_all("record-route")
+                leg.party.routed(response.headers.get_all("record-route"))
             return True
         if not tag and response.status < 200:
             return True  # a provisional response without To-tag makes no dialog
         if len(call.legs) >= self._ctx.settings.limits.legs and not self._make_room(forward, call, response):
             return False
-        party = Party(response.need("to"), contact or "", response.headers.get_all("record-route"))
+        party = Party(to, contact or "", response.headers.get_all("record-route"))
         call.forked = call.forked or bool(call.legs) or call.gone is not None
         call.legs[tag] = Leg(tag, party)
         return True
@@ -212,7 +216,7 @@ class Responses:
         if call is None:
             return
         if response.status >= 200:
-            forward.sent_2xx[tag] = response
+            forward.sent_2xx = {**forward.sent_2xx, tag: response}
             if not forward.answered:
                 forward.answered = True
                 ctx.keep_on(forward)
@@ -279,7 +283,7 @@ class Responses:
         if forward.is_invite and 200 <= response.status < 300:
             tag = tag_of(response.headers.get("to"))
             known = tag in forward.sent_2xx
-            forward.sent_2xx[tag] = response
+            forward.sent_2xx = {**forward.sent_2xx, tag: response}
             self._release.ack_and_bye(forward, response, answer, bye=forward.initial and not known)
             if not forward.initial and call is not None:  # it has a session now that the near side knows nothing of
                 self._release.established(call, answer)
@@ -295,8 +299,9 @@ class Responses:
             return
         put_sdp(response, verdict.body)
         if forward.is_invite:
-            self._pass(forward, response, tag_of(response.headers.get("to")))
-            self._drain(forward)
+            self._pass(forward, response, forward.held_tag)
+            if forward.queue:
+                self._drain(forward)
         else:
             self._plain(forward, response)
 
@@ -305,7 +310,7 @@ class Responses:
         ctx, call = self._ctx, forward.call
         response, forward.held_response = forward.held_response, None
         role, forward.held_role = forward.held_role, Role.NONE
-        forward.queue.clear()
+        forward.queue = ()
         if response is None or call is None:
             return
         answer = Answer(verdict.status, verdict.warning, reason=verdict.reason or None, retry_after=verdict.retry_after)
@@ -321,7 +326,8 @@ class Responses:
 
     def _drain(self, forward: Forward) -> None:
         while forward.queue and not forward.hold and not forward.aborted:
-            response = forward.queue.popleft()
+            response, *rest = forward.queue
+            forward.queue = tuple(rest)
             try:
                 self._invite(forward, response)
             except ProtocolError as error:  # the far side repeats what is of importance
@@ -348,7 +354,7 @@ class Responses:
         """The request could not be sent (16.9): the next target, or 430 for a UE whose flow is gone, else 503."""
         if forward.others and self.targets.next(forward, silent=True):
             return
-        if other(forward.side) is Side.ACCESS:
+        if other(forward.side) is ACCESS:
             self._without_answer(forward, Answer(430))
         else:
             self._without_answer(forward, Answer(503, retry_after=self._ctx.settings.limits.retry_after))

@@ -76,7 +76,7 @@ class Network:
     def __init__(self, settings: Settings, listeners: tuple[Listener, ...]) -> None:
         self._settings = settings
         self._faces: dict[tuple[str, str, bool], Face] = {}
-        self._by_local: dict[tuple[str, str, int], Face] = {}
+        self._by_local: dict[tuple[str, tuple[str, int]], Face] = {}
         self._own: set[str] = {settings.imsalg.name.lower()}
         for listener in listeners:
             self._add(listener)
@@ -97,7 +97,7 @@ class Network:
             f"@{listener.hostport}{transport};lr>",
         )
         self._faces.setdefault((listener.realm, listener.transport, ":" in listener.host), face)
-        self._by_local[(listener.transport, listener.host, listener.port)] = face
+        self._by_local[(listener.transport, face.local)] = face
         hosts = {
             bracketed(listener.via_host).lower(),
             bracketed(listener.host).lower(),
@@ -110,7 +110,7 @@ class Network:
 
     def face(self, flow: Flow) -> Face:
         """Our face on ``flow``; raises ProtocolError ``route.listener`` when its realm has no listener left."""
-        found = self._by_local.get((flow.transport, *flow.local))
+        found = self._by_local.get((flow.transport, flow.local))
         if found is None:
             v6 = ":" in flow.remote[0]
             found = self._faces.get((flow.realm, flow.transport, v6)) or self._any(flow.realm, flow.transport)
@@ -151,9 +151,10 @@ class Network:
         the next hop too).
         """
         key = (uri, realm)
-        if key in self._resolved:
-            way = self._resolved[key]
-        else:
+        way = self._resolved.get(key)
+        if way is not None:
+            return way
+        if key not in self._resolved:
             way = self._resolve(uri, realm)
             if len(self._resolved) >= _CACHE_LIMIT:
                 self._resolved.clear()

@@ -23,6 +23,8 @@ def sdp_of(message: Request | Response) -> bytes | None:
     """The session description in ``message``, or None."""
     if not message.body:
         return None
+    if message.headers.get("content-type") == SDP:  # as nearly everybody writes it
+        return message.body
     kind = message.content_type
     if _is_whole(message, kind):
         return message.body
@@ -32,6 +34,8 @@ def sdp_of(message: Request | Response) -> bytes | None:
 
 def put_sdp(message: Request | Response, sdp: bytes) -> None:
     """Replace the session description of a message that has one."""
+    if message.body is sdp:  # nothing was changed in a body that is nothing else
+        return
     if _is_whole(message, message.content_type):
         if message.body != sdp:
             message.body = sdp
@@ -62,13 +66,16 @@ def readable(request: Request) -> None:
     """Raise Answer 400, 415 or 488 for a body that cannot be read: it cannot be judged (RFC 3261 8.2.3)."""
     if not request.body:
         return
+    headers = request.headers
+    if headers.get("content-type") == SDP and "content-encoding" not in headers:
+        return
     kind = request.content_type
     if kind == SDP or kind.startswith("multipart/"):
-        if any(value.lower() != "identity" for value in request.headers.values("content-encoding")):
+        if any(value.lower() != "identity" for value in headers.values("content-encoding")):
             raise Answer(415, "the session description is encoded", headers=(("Accept-Encoding", "identity"),))
     elif _MEDIA_TYPE.fullmatch(kind) is None:
         raise Answer(400, "Content-Type does not say what the body is")
-    if "," in (request.headers.get("content-type") or "").partition(";")[0]:
+    if "," in (headers.get("content-type") or "").partition(";")[0]:
         raise Answer(400, "Content-Type has more than one value")
     if kind in SEALED:
         raise Answer(415, "a sealed session description cannot be judged", headers=(("Accept", SDP),))

@@ -6,9 +6,9 @@ one forwarded request: a server transaction, its client transaction, and what wa
 An :class:`Exchange` is an SDP offer that is not answered everywhere yet.
 """
 
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum, auto
+from typing import Final
 
 from msgspec import Struct
 
@@ -21,10 +21,19 @@ from imswire.sip.message import Request, Response
 from imswire.sip.transaction import ClientKey, ServerKey
 from imswire.sip.values import NameAddr
 
+ACCESS: Final = Side.ACCESS
+CORE: Final = Side.CORE
+"""The sides by names of their own: each message asks for them dozens of times, and a member of a class costs more."""
+REFRESHING = frozenset({"INVITE", "UPDATE"})
+"""Target refresh requests: their Contact is where the sender is reached from now on (RFC 3261 12.2, RFC 3311)."""
+_NO_BODIES: Mapping[str, bytes] = {}
+_NO_RESPONSES: Mapping[str, Response] = {}
+_NO_ROUTES: Mapping[Side, str] = {}
+
 
 def other(side: Side) -> Side:
     """The opposite side."""
-    return Side.CORE if side is Side.ACCESS else Side.ACCESS
+    return CORE if side is ACCESS else ACCESS
 
 
 class Stage(Enum):
@@ -64,18 +73,26 @@ class Answer(Exception):
 
 
 class Party:
-    """The remote end of the call on one side, as its messages show it; read only when a BYE to it is to be made.
+    """The remote end of the call on one side, as its messages show it.
 
     ``address`` is its From or To value with tag, ``contact`` its raw Contact value, ``record_route`` the raw
-    Record-Route lines of the message that made the dialog.
+    Record-Route lines of the message that made the dialog; ``routes`` is the route set that was made of them, once
+    somebody has asked for it (:meth:`imsalg.core.release.Release.dialog_routes`).
     """
 
-    __slots__ = ("address", "contact", "record_route")
+    __slots__ = ("address", "contact", "record_route", "routes")
 
     def __init__(self, address: str, contact: str, record_route: list[str]) -> None:
         self.address = address
         self.contact = contact
         self.record_route = record_route
+        self.routes: tuple[str, ...] | None = None
+
+    def routed(self, record_route: list[str]) -> None:
+        """The Record-Route lines that count from now on: those of the 2xx (RFC 3261 13.2.2.4)."""
+        if record_route != self.record_route:
+            self.record_route = record_route
+            self.routes = None
 
 
 class Leg:
@@ -98,6 +115,9 @@ class Role(Enum):
     NONE = auto()
     OFFER = auto()
     ANSWER = auto()
+
+
+_NO_ROLE: Final = Role.NONE
 
 
 class Exchange:
@@ -147,6 +167,7 @@ class Call:
         "outcome",
         "profile",
         "realms",
+        "record_routes",
         "refresh_by",
         "since",
         "stage",
@@ -163,14 +184,15 @@ class Call:
         self.caller = caller
         self.profile = profile
         self.tokens = tokens
-        self.realms: dict[Side, str] = {Side.ACCESS: profile.access_realm, Side.CORE: profile.core_realm}
+        self.realms: dict[Side, str] = {ACCESS: profile.access_realm, CORE: profile.core_realm}
         self.binding: tuple[str, str] | None = None  # the key of the served UE's binding
         self.charging = ""  # P-Charging-Vector of the dialog, as far as it stays the same
         self.flows: dict[Side, Flow] = {}
+        self.record_routes: Mapping[Side, str] = _NO_ROUTES  # our values as they were written; none after a restart
         self.legs: dict[str, Leg] = {}
         self.forked = False  # several dialogs answered the initial INVITE
         self.gone: Leg | None = None  # the leg that a BYE ended last: the BYE may be repeated (401, 407)
-        self.cseq: dict[Side, int] = {Side.ACCESS: 0, Side.CORE: 0}
+        self.cseq: dict[Side, int] = {ACCESS: 0, CORE: 0}
         self.forwards: set[Forward] = set()
         self.stage = Stage.EARLY
         self.since = 0.0  # when it began, on the engine's clock
@@ -189,6 +211,13 @@ class Call:
         """Remember the highest CSeq that ``side`` used, so that a BYE in its name can go beyond it."""
         if number > self.cseq[side]:
             self.cseq[side] = number
+
+    def reached_at(self, side: Side, tag: str, contact: str) -> None:
+        """The end on ``side``, with ``tag``, told in a target refresh (:data:`REFRESHING`) where it is from now on."""
+        if side is self.caller_side:
+            self.caller.contact = contact
+        elif (leg := self.legs.get(tag)) is not None:
+            leg.party.contact = contact
 
     @property
     def confirmed_legs(self) -> list[Leg]:
@@ -240,10 +269,12 @@ class Forward:
         "flow",
         "held_response",
         "held_role",
+        "held_tag",
         "hold",
         "hop",
         "identity",
         "initial",
+        "is_invite",
         "learn",
         "leg",
         "others",
@@ -277,7 +308,13 @@ class Forward:
         self.server = server
         self.received = received
         self.outgoing = outgoing
-        self.aim(way)
+        self.is_invite = received.method == "INVITE"  # or a re-INVITE
+        self.flow: Flow
+        self.hop: Hop | None
+        if type(way) is Flow:
+            self.flow, self.hop = way, None
+        else:
+            self.aim(way)
         self.others: tuple[Flow, ...] = ()
         self.stamp: tuple[str, str] | None = None
         self.learn = ""
@@ -289,14 +326,16 @@ class Forward:
         self.client: ClientKey | None = None
         self.arrival: Flow | None = None  # the flow that a REGISTER came over
         self.leg = ""
-        self.role = Role.NONE
+        self.role: Role = _NO_ROLE
         self.hold = 0
         self.held_response: Response | None = None
-        self.held_role = Role.NONE
-        self.bodies: dict[str, bytes] = {}
-        self.queue: deque[Response] = deque()
-        self.behind: list[ServerKey] = []
-        self.sent_2xx: dict[str, Response] = {}
+        self.held_role: Role = _NO_ROLE
+        self.held_tag = ""  # of the held response to an INVITE
+        # Seldom more than one entry, mostly none: what comes to them makes a new value, and none costs nothing.
+        self.bodies: Mapping[str, bytes] = _NO_BODIES
+        self.queue: tuple[Response, ...] = ()
+        self.behind: Sequence[ServerKey] = ()
+        self.sent_2xx: Mapping[str, Response] = _NO_RESPONSES
         self.unheard: Response | None = None  # a 2xx that could not be looked at yet: it should come again
         self.answered = False  # a final answer went to the server transaction
         self.aborted = False  # answered by us before the far end did
@@ -309,15 +348,9 @@ class Forward:
     def aim(self, way: Flow | Hop) -> None:
         """Say where the request is to go."""
         if isinstance(way, Flow):
-            self.flow: Flow = way
-            self.hop: Hop | None = None
+            self.flow, self.hop = way, None
         else:
             self.flow, self.hop = way.flow, way
-
-    @property
-    def is_invite(self) -> bool:
-        """True for INVITE and re-INVITE."""
-        return self.received.method == "INVITE"
 
 
 def flow_of(way: Flow | Hop) -> Flow:
@@ -341,6 +374,11 @@ def tag_of(value: str | None) -> str:
     """The tag of a From or To value, "" without one. The usual spelling is found without parsing the value."""
     if value is None:
         return ""
+    if value[-1:] == ">":
+        return ""
+    _, found, tag = value.rpartition(">;tag=")
+    if found and ";" not in tag and ">" not in tag:  # the one parameter behind a URI in brackets
+        return tag.strip()
     rest = value[value.rfind(">") + 1 :]
     _, found, after = rest.partition(";tag=")
     if found and not rest.startswith('"'):

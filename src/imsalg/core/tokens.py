@@ -19,6 +19,9 @@ MAC_OCTETS = 10
 TOKEN_LIMIT = 512
 """Characters that a token may have before it is looked at."""
 
+TOKEN_LEAST = 1 + 4 * MAC_OCTETS // 3 + 1
+"""Characters of the shortest token: the letter and the code in base64, with nothing behind."""
+
 Kind = Literal["a", "c", "p", "x", "y"]
 CALL_ACCESS: Kind = "a"
 """Record-Route of a call, access side; the payload is the key of the call."""
@@ -30,6 +33,7 @@ FLOW_ACCESS: Kind = "x"
 """Record-Route of any other dialog, access side; the payload is the UE's flow."""
 FLOW_CORE: Kind = "y"
 """Record-Route of any other dialog, core side."""
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 KINDS: frozenset[str] = frozenset((CALL_ACCESS, CALL_CORE, PATH, FLOW_ACCESS, FLOW_CORE))
 
 
@@ -40,13 +44,18 @@ class TokenMint:
         if len(key) < 16:
             raise ProtocolError("token.key", f"token key of {len(key)} octets, 16 expected at least")
         self._key = key[:64]
+        # Key and kind are taken in once; each token goes on from there.
+        self._begun = {kind: blake2b(kind.encode(), digest_size=MAC_OCTETS, key=self._key) for kind in KINDS}
 
     def _mac(self, kind: str, payload: bytes) -> bytes:
-        return blake2b(kind.encode() + payload, digest_size=MAC_OCTETS, key=self._key).digest()
+        mac = self._begun[kind].copy()
+        mac.update(payload)
+        return mac.digest()
 
     def seal(self, kind: Kind, payload: bytes) -> str:
         """The token for ``payload``."""
-        return kind + base64.urlsafe_b64encode(self._mac(kind, payload) + payload).decode("ascii").rstrip("=")
+        text = binascii.b2a_base64(self._mac(kind, payload) + payload, newline=False)
+        return kind + text.translate(_URL_SAFE, b"=").decode("ascii")
 
     def open(self, token: str) -> tuple[Kind, bytes]:
         """Kind and payload of ``token``; raises ProtocolError ``token.forged`` for anything that we did not make."""
