@@ -13,11 +13,12 @@ from imsalg.core.msrp_mode import Paths, paths_of
 from imswire.base import ProtocolError
 from imswire.sdp.attributes import (
     E2ae,
+    Fingerprint,
     MsrpPath,
     Setup,
     connection_of,
     e2ae_of,
-    fingerprints,
+    fingerprint_values,
     has_cema,
     has_key_mgmt,
     has_sdes,
@@ -82,14 +83,18 @@ def usable_fingerprints(
     sdp: SessionDescription, media: Media, *, allow_sha1: bool = False
 ) -> tuple[Prints, tuple[tuple[str, bytes], ...]]:
     """The fingerprints that apply to a line, media level before session level (RFC 8122 5), without unusable hashes."""
+    values = fingerprint_values(sdp, media)
+    return _judged(tuple(values), allow_sha1) if values else (Prints.NONE, ())
+
+
+@lru_cache(maxsize=1024)  # facts of a line, its end, and the next offer ask for the same
+def _judged(values: tuple[str, ...], allow_sha1: bool) -> tuple[Prints, tuple[tuple[str, bytes], ...]]:
     try:
-        found = fingerprints(sdp, media)
+        found = [Fingerprint.parse(value) for value in values]
     except ProtocolError:
         return Prints.BROKEN, ()
-    if not found:
-        return Prints.NONE, ()
     allowed = (*STRONG_HASHES, "sha-1") if allow_sha1 else STRONG_HASHES
-    kept = tuple((item.hash, item.octets) for item in found if item.hash in allowed)
+    kept = tuple([(item.hash, item.octets) for item in found if item.hash in allowed])
     return (Prints.USABLE, kept) if kept else (Prints.UNKNOWN, ())
 
 

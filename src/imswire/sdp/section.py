@@ -106,6 +106,11 @@ class Section:
                 return Connection.parse(text[2:].removesuffix("\r"))
         return None
 
+    @property
+    def connected(self) -> bool:
+        """Whether this section itself has a ``c=`` line."""
+        return "c" in [text[0] for text in self.texts]
+
     def set_connection(self, addrtype: str, host: str) -> None:
         """Make ``c=IN addrtype host`` the only ``c=`` line of this section, in the place of the first one."""
         self._set_line("c", f"IN {addrtype} {host}")
@@ -158,8 +163,16 @@ class Section:
     def change(self, wanted: Mapping[str, str | None]) -> None:
         """Give attributes other values, all in one pass: the first of each name is replaced in its place (a flag where
         the value is ``""``) and the others are dropped; where there was none it is appended. None drops all."""
-        kept: list[str] = []
         done: set[str] = set()
+        if not wanted.keys().isdisjoint(self.values):
+            self._replace(wanted, done)
+        for name, value in wanted.items():
+            if value is not None and name not in done:
+                self._append_attribute(_attribute(name, value))
+
+    def _replace(self, wanted: Mapping[str, str | None], done: set[str]) -> None:
+        """The part of it that is about attributes that are there; ``done`` gets the names of those with a value."""
+        kept: list[str] = []
         for text in self.texts:
             name = text[2:].partition(":")[0].rstrip("\r") if text[0] == "a" else ""
             if name not in wanted:
@@ -171,9 +184,6 @@ class Section:
                 kept.append(_attribute(name, value) + ("\r" if text[-1] == "\r" else ""))
         self.texts = kept
         self._first = None
-        for name, value in wanted.items():
-            if value is not None and name not in done:
-                self._append_attribute(_attribute(name, value))
 
     def add_attribute(self, name: str, value: str | None = None) -> None:
         """Append one more ``a=name`` after the last attribute."""
