@@ -130,18 +130,21 @@ class Section:
 
     def get(self, name: str) -> str | None:
         """Value of the first attribute ``name``: ``""`` for a flag, None where there is none. Case-sensitive."""
-        return (self._first or self.values).get(name)
+        first = self._first
+        return (self.values if first is None else first).get(name)
 
     def get_all(self, name: str) -> list[str]:
         """Values of every attribute ``name``, in order."""
-        if name not in (self._first or self.values):
+        first = self._first
+        if name not in (self.values if first is None else first):
             return []
         found = [text[2:].rstrip("\r").partition(":") for text in self.texts if text.startswith(f"a={name}")]
         return [value for named, _, value in found if named == name]
 
     def has(self, name: str) -> bool:
         """Whether an attribute ``name`` is there."""
-        return name in (self._first or self.values)
+        first = self._first
+        return name in (self.values if first is None else first)
 
     @property
     def attributes(self) -> list[tuple[str, str]]:

@@ -84,3 +84,31 @@ def test_both_ways_say_the_same(changes: list[tuple[int, str, bool]], ending: st
     for at, line, instead in changes:
         lines[at : at + instead] = [line]
     both((ending.join(lines) + last).encode("utf-8", "surrogateescape"))
+
+
+NAMES = ["setup", "path", "msrp-cema", "fingerprint"]
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.sampled_from(["a=setup:x", "a=path:y", "a=msrp-cema", "a=setupx:1", "b=AS:1", "a=setup"]), max_size=6),
+    st.dictionaries(st.sampled_from(NAMES), st.sampled_from([None, "", "z"])),
+    st.sampled_from(["\r\n", "\n"]),
+    st.sampled_from(["\r\n", "\n"]),
+)
+def test_changes_together_are_the_changes_one_by_one(
+    lines: list[str], wanted: dict[str, str | None], first: str, rest: str
+) -> None:
+    body = SESSION[0] + first + rest.join([*SESSION[1:], MEDIA[0], *lines, ""])
+    together, single = (SessionDescription.parse(body.encode()) for _ in range(2))
+    together.media[0].change(wanted)
+    for name, value in sorted(wanted.items(), key=lambda one: one[1] is not None):  # what goes, goes first
+        media = single.media[0]
+        if value is None:
+            media.remove_attribute(name)
+        else:
+            media.set_attribute(name, value or None)
+        assert media.get_all(name) == ([] if value is None else [value])
+    assert together.to_bytes() == single.to_bytes()
+    if not wanted:
+        assert together.to_bytes() == body.encode()
