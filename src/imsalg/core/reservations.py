@@ -309,11 +309,13 @@ def configured(
     connection that may exist (RFC 4975 8.1 asks for no second one); one that does begins anew.
     """
     aware = line.aware
-    held = any(request.setup == "holdconn" for request in line.requests.values())
-    other = line.down or any(line.ends[side].differs(end) or end.renewed for side, end in ends.items() if line.ends)
-    reconnect = line.linked and active is not None and other
-    if line.linked and active is not None and not other and not held:
-        return Target(line.requests, line.ends, linked=True)
+    reconnect = False
+    if line.linked and active is not None:
+        held = any(request.setup == "holdconn" for request in line.requests.values())
+        other = any(line.ends[side].differs(end) or end.renewed for side, end in ends.items() if line.ends)
+        reconnect = line.down or other
+        if not reconnect and not held:
+            return Target(line.requests, line.ends, linked=True)
     wanted: dict[Side, StreamRequest] = {}
     for side, request in line.requests.items():
         realm = settings.realm(_realm(side, profile))

@@ -121,9 +121,10 @@ class Section:
         first = self._first
         if first is None:
             first = self._first = {}
+            mark = self.mark
             for text in self.texts:
                 if text[0] == "a":
-                    name, _, value = text[2:].rstrip("\r").partition(":")
+                    name, _, value = (text[2:].removesuffix(mark) if mark else text[2:]).partition(":")
                     if name not in first:
                         first[name] = value
         return first
@@ -176,8 +177,9 @@ class Section:
     def _replace(self, wanted: Mapping[str, str | None], done: set[str]) -> None:
         """The part of it that is about attributes that are there; ``done`` gets the names of those with a value."""
         kept: list[str] = []
+        mark = self.mark
         for text in self.texts:
-            name = text[2:].partition(":")[0].rstrip("\r") if text[0] == "a" else ""
+            name = (text[2:].removesuffix(mark) if mark else text[2:]).partition(":")[0] if text[0] == "a" else ""
             if name not in wanted:
                 kept.append(text)
                 continue
