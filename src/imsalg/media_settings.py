@@ -100,6 +100,9 @@ class MediaRealm:
             raise ValueError(f"'source_ports' is {self.source_ports!r}, expected a range like '50000-50999'") from None
 
 
+_DEFAULTS = MediaRealm()
+
+
 @dataclass(frozen=True)
 class GatewayTimers:
     """Times of the H.248 side.
@@ -164,7 +167,7 @@ class MediaSettings:
 
     def realm(self, name: str) -> MediaRealm:
         """The settings of realm ``name``; an unnamed realm has the defaults."""
-        return self.realms.get(name) or MediaRealm()
+        return self.realms.get(name) or _DEFAULTS
 
     def policy_of(self, realm: str, medium: str, *, originating: bool) -> PolicyWord:
         """The operator's word for a medium (``msrp``, ``bfcp``) of a UE in access realm ``realm``, by direction."""

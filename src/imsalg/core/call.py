@@ -15,14 +15,14 @@ says that the exchange before it is agreed in that leg. The same answer of a leg
 H.248.
 """
 
-from typing import Self
+from collections.abc import Callable
+from typing import Any, Self
 
 from imsalg.core.call_answers import Answers
 from imsalg.core.call_model import (
     TABLE,
     ConnectionClosed,
     Do,
-    Failure,
     Input,
     LineFailed,
     MediaFailed,
@@ -33,7 +33,6 @@ from imsalg.core.call_state import World
 from imsalg.core.media_events import AccessProfile, AnswerIn, LegConfirmed, OfferFailed, OfferIn
 from imsalg.core.records import MediaRecord
 from imsalg.core.reservations import Line
-from imswire.h248.model import TransactionReply
 from imswire.sdp.model import Limits, SessionDescription
 
 
@@ -44,42 +43,31 @@ class Call(Answers):
 
     def handle(self, event: Input) -> None:
         """Take one event in whatever stage the call is."""
-        do = TABLE[self.stage][type(event)]
-        match do, event:
-            case ((Do.PLAN | Do.REOFFER), OfferIn()):
-                self._offer(event, again=do is Do.REOFFER)
-            case Do.GLARE, OfferIn():
-                self._refuse(event.token, 491, "another offer is pending")
-            case Do.ALLOCATED, TransactionReply():
-                self._allocated(event)
-            case Do.NOT_ALLOCATED, Failure():
-                self._not_allocated(event)
-            case Do.ANSWER, AnswerIn():
-                self._answer(event)
-            case Do.CONFIGURED, TransactionReply():
-                self._configured(event)
-            case Do.NOT_CONFIGURED, Failure():
-                self._not_configured(event)
-            case Do.REPEAT, AnswerIn():
-                self._repeated(event)
-            case Do.CONFIRM, LegConfirmed():
-                self._confirm(event)
-            case ((Do.ROLL_BACK | Do.ABANDON), OfferFailed()):
-                self._roll_back(event)
-            case Do.FAILED, OfferFailed(initial=True):
-                self.release()  # the INVITE failed after an exchange in its early dialog was agreed
-            case Do.DEFER, (AnswerIn() | OfferFailed() | LegConfirmed()):
-                self._defer(event)
-            case Do.RELEASE, _:
-                self.release()
-            case Do.END, (MediaFailed() | LineFailed()):
-                self._end(event.status, event.text)
-            case Do.DROP, LineFailed():
-                self._drop(event)
-            case Do.NOTE, ConnectionClosed():
-                self._closed(event.context)
-            case Do.CLEAN, TransactionReply():
-                self._clean(event)
+        reaction = REACTIONS[TABLE[self.stage][type(event)]]
+        if reaction is not None:
+            reaction(self, event)
+
+    def _first_offer(self, event: OfferIn) -> None:
+        self._offer(event, again=False)
+
+    def _further_offer(self, event: OfferIn) -> None:
+        self._offer(event, again=True)
+
+    def _glare(self, event: OfferIn) -> None:
+        self._refuse(event.token, 491, "another offer is pending")
+
+    def _failed(self, event: OfferFailed) -> None:
+        if event.initial:
+            self.release()  # the INVITE failed after an exchange in its early dialog was agreed
+
+    def _over(self, event: Input) -> None:
+        self.release()
+
+    def _media_failed(self, event: MediaFailed | LineFailed) -> None:
+        self._end(event.status, event.text)
+
+    def _connection_closed(self, event: ConnectionClosed) -> None:
+        self._closed(event.context)
 
     # --- what outlives the process ---
 
@@ -119,3 +107,28 @@ class Call(Answers):
             self._deferred.append(event)
         elif isinstance(event, AnswerIn):
             self._refuse(event.token, 503, "too many answers wait for the media gateway")
+
+
+REACTIONS: dict[Do, Callable[[Call, Any], None] | None] = {
+    Do.PLAN: Call._first_offer,
+    Do.REOFFER: Call._further_offer,
+    Do.GLARE: Call._glare,
+    Do.ALLOCATED: Call._allocated,
+    Do.NOT_ALLOCATED: Call._not_allocated,
+    Do.ANSWER: Call._answer,
+    Do.CONFIGURED: Call._configured,
+    Do.NOT_CONFIGURED: Call._not_configured,
+    Do.REPEAT: Call._repeated,
+    Do.CONFIRM: Call._confirm,
+    Do.ROLL_BACK: Call._roll_back,
+    Do.ABANDON: Call._roll_back,
+    Do.FAILED: Call._failed,
+    Do.DEFER: Call._defer,
+    Do.RELEASE: Call._over,
+    Do.END: Call._media_failed,
+    Do.DROP: Call._drop,
+    Do.NOTE: Call._connection_closed,
+    Do.CLEAN: Call._clean,
+    Do.IGNORE: None,
+}
+"""What carries an order out. It takes the events that :data:`TABLE` has that order for."""

@@ -107,6 +107,8 @@ class Stage(Enum):
 class Do(Enum):
     """What a row of the table orders."""
 
+    __hash__ = object.__hash__  # as above
+
     PLAN = auto()
     GLARE = auto()
     REOFFER = auto()

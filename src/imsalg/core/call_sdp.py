@@ -85,8 +85,8 @@ def read_offer(event: OfferIn, session: Session, settings: MediaSettings) -> Pen
             pending.new.append(line)
         pending.ends[plan.index] = end
         pending.lines[plan.index] = line
-    watched = {fact.index for fact in facts if policy_for(fact, settings, realm) != "off"}
-    pending.guarded = guarded_lines(sdp, pending.lines.keys()) & watched
+    guarded = guarded_lines(sdp, pending.lines)
+    pending.guarded = {index for index in guarded if policy_for(facts[index], settings, realm) != "off"}
     return pending
 
 

@@ -214,8 +214,8 @@ class CallState:
 
     def _drop_spares(self) -> None:
         """One answer is agreed: the terminations of the others go."""
-        dropped = (fork_lines.drop(line) for line in self.lines.values())
-        actions = tuple(action for action in dropped if action is not None)
+        dropped = [fork_lines.drop(line) for line in self.lines.values() if line.spares]
+        actions = tuple([action for action in dropped if action is not None])
         if actions:
             self._world.order(self, actions)
 

@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 from imsalg.core.media_events import Side
 from imsalg.core.media_facts import DISCARD
-from imsalg.core.reservations import Line, Spare, Target, difference
+from imsalg.core.reservations import Line, Spare, Target
+from imsalg.core.stream_changes import difference
 from imswire.h248.errors import H248Error
 from imswire.h248.iq import StreamChange, StreamRequest, read_add_reply, to_add, to_modify, to_subtract
 from imswire.h248.model import Action, Command, TransactionReply

@@ -6,6 +6,7 @@ carries between them what they have to say to each other, until nobody has anyth
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 from imsalg.core.call import Call
 from imsalg.core.call_model import ConnectionClosed, Failure, LineFailed, MediaFailed, Stage
@@ -84,26 +85,7 @@ class MediaHalf:
     def handle(self, event: MediaEvent, now: float) -> list[MediaCommand]:
         """Take one event."""
         self._now = now
-        match event:
-            case OfferIn():
-                self._offer(event)
-            case AnswerIn():
-                self._answer(event)
-            case OfferFailed() | CallEnded() | LegConfirmed():
-                call = self.calls.get(event.call)
-                if call is not None:
-                    call.handle(event)
-                    self._mark(call)
-            case GatewayUp(link, peer, reliable):
-                self.gateways.up(link, peer, now, reliable=reliable)
-            case GatewayDown(link, reason):
-                self.gateways.down(link, reason, now)
-            case FromGateway(link, message):
-                self.gateways.message(link, message, now)
-            case BadFromGateway():
-                self.gateways.bad(event)
-            case Inspect():
-                self._looks.begin(event, self.calls, now)
+        EVENTS[type(event)](self, event)
         return self._flush()
 
     def expire(self, now: float) -> list[MediaCommand]:
@@ -156,19 +138,39 @@ class MediaHalf:
         else:
             self.emit(Refuse(event.call, event.token, 481, "Call/Transaction Does Not Exist", "the call is over"))
 
+    def _told(self, event: OfferFailed | CallEnded | LegConfirmed) -> None:
+        call = self.calls.get(event.call)
+        if call is not None:
+            call.handle(event)
+            self._mark(call)
+
+    def _gateway_up(self, event: GatewayUp) -> None:
+        self.gateways.up(event.link, event.peer, self._now, reliable=event.reliable)
+
+    def _gateway_down(self, event: GatewayDown) -> None:
+        self.gateways.down(event.link, event.reason, self._now)
+
+    def _from_gateway(self, event: FromGateway) -> None:
+        self.gateways.message(event.link, event.message, self._now)
+
+    def _bad_from_gateway(self, event: BadFromGateway) -> None:
+        self.gateways.bad(event)
+
+    def _inspect(self, event: Inspect) -> None:
+        self._looks.begin(event, self.calls, self._now)
+
     def _flush(self) -> list[MediaCommand]:
         """Let calls and gateways talk until they are done; then everything that is to go out."""
         gateways = self.gateways
         while gateways.reports:
             reports, gateways.reports = gateways.reports, []
             for report in reports:
-                match report:
-                    case Done():
-                        self._done(report)
-                    case Lost():
-                        self._lost(report)
-                    case Failed():
-                        self._failed(report)
+                if isinstance(report, Done):
+                    self._done(report)
+                elif isinstance(report, Lost):
+                    self._lost(report)
+                else:
+                    self._failed(report)
             gateways.settled(self._now)
         out, self._out = self._out, []
         return out
@@ -267,7 +269,7 @@ class MediaHalf:
 
     def request(self, call: CallState, actions: tuple[Action, ...]) -> int:
         """Send a transaction for ``call``; its outcome comes through :meth:`CallState.outcome`, never at once."""
-        reserving = sum(action.context == CHOOSE_CONTEXT for action in actions)
+        reserving = [action.context for action in actions].count(CHOOSE_CONTEXT)
         ticket = Ticket(self._ticket(), call.key, call.sip_call_id, reserving)
         self._waiting[ticket.number] = call
         self.gateways.transact(call.gateway or "", actions, ticket, self._now)
@@ -285,6 +287,8 @@ class MediaHalf:
     def claim(self, call: CallState, context: int, index: int) -> None:
         """That context belongs to the call."""
         self.gateways.claim(call.gateway or "", context, call.key)
+        if not self._tracing:
+            return
         fields: dict[str, object] = {
             "call": call.key,
             "call_id": call.sip_call_id,
@@ -302,3 +306,18 @@ class MediaHalf:
         """The call is over."""
         if self.calls.get(call.key) is call:
             del self.calls[call.key]
+
+
+EVENTS: dict[type[MediaEvent], Callable[[MediaHalf, Any], None]] = {
+    OfferIn: MediaHalf._offer,
+    AnswerIn: MediaHalf._answer,
+    OfferFailed: MediaHalf._told,
+    CallEnded: MediaHalf._told,
+    LegConfirmed: MediaHalf._told,
+    GatewayUp: MediaHalf._gateway_up,
+    GatewayDown: MediaHalf._gateway_down,
+    FromGateway: MediaHalf._from_gateway,
+    BadFromGateway: MediaHalf._bad_from_gateway,
+    Inspect: MediaHalf._inspect,
+}
+"""What takes an event, by its type."""

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from imsalg.core.media_events import Side
 from imsalg.core.media_facts import Endpoint, endpoint, proto_of, usable_fingerprints
-from imsalg.core.media_kinds import MEDIA, medium_by_transport
+from imsalg.core.media_kinds import MEDIA
 from imsalg.core.media_policy import TEXTS, Prints, Proto
 from imsalg.core.msrp_mode import Mode, Paths, paths_of
 from imsalg.core.reservations import Line, connecting, opposite
@@ -110,12 +110,12 @@ def _line(
 
 
 def _cema(line: Line, media: Media, end: Endpoint, *, connects: bool, mode: MsrpMode) -> Cema:
+    if line.mode is not Mode.AWARE and end.cema:
+        return Cema.KEEP
     paths = paths_of(media)
     if line.mode is Mode.AWARE:
         if paths is not Paths.ONE:
             raise ProtocolError("sdp.path", TEXTS[paths.value])
-        return Cema.KEEP
-    if end.cema:
         return Cema.KEEP
     if paths is Paths.RELAYS:
         raise ProtocolError("sdp.path", TEXTS["relays"])
@@ -129,11 +129,8 @@ def _cema(line: Line, media: Media, end: Endpoint, *, connects: bool, mode: Msrp
 
 def guarded_lines(sdp: SessionDescription, secured: Collection[int]) -> set[int]:
     """Lines of an offer that pass under TLS of the ends' own: their answer must not take it away."""
-    return {
-        index
-        for index, media in enumerate(sdp.media)
-        if index not in secured
-        and not media.rejected
-        and medium_by_transport(media.proto) is not None
-        and proto_of(media) is Proto.TLS
-    }
+    found = set()
+    for index, media in enumerate(sdp.media):
+        if index not in secured and not media.rejected and proto_of(media) is Proto.TLS:
+            found.add(index)
+    return found

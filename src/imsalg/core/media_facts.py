@@ -13,16 +13,13 @@ from imsalg.core.msrp_mode import Paths, paths_of
 from imswire.base import ProtocolError
 from imswire.sdp.attributes import (
     E2ae,
+    Fingerprint,
     MsrpPath,
     Setup,
     connection_of,
     e2ae_of,
-    fingerprints,
-    has_cema,
-    has_key_mgmt,
-    has_sdes,
+    fingerprint_values,
     setup_of,
-    tls_id,
 )
 from imswire.sdp.model import Media, SessionDescription
 
@@ -82,14 +79,18 @@ def usable_fingerprints(
     sdp: SessionDescription, media: Media, *, allow_sha1: bool = False
 ) -> tuple[Prints, tuple[tuple[str, bytes], ...]]:
     """The fingerprints that apply to a line, media level before session level (RFC 8122 5), without unusable hashes."""
+    values = fingerprint_values(sdp, media)
+    return _judged(tuple(values), allow_sha1) if values else (Prints.NONE, ())
+
+
+@lru_cache(maxsize=1024)  # facts of a line, its end, and the next offer ask for the same
+def _judged(values: tuple[str, ...], allow_sha1: bool) -> tuple[Prints, tuple[tuple[str, bytes], ...]]:
     try:
-        found = fingerprints(sdp, media)
+        found = [Fingerprint.parse(value) for value in values]
     except ProtocolError:
         return Prints.BROKEN, ()
-    if not found:
-        return Prints.NONE, ()
     allowed = (*STRONG_HASHES, "sha-1") if allow_sha1 else STRONG_HASHES
-    kept = tuple((item.hash, item.octets) for item in found if item.hash in allowed)
+    kept = tuple([(item.hash, item.octets) for item in found if item.hash in allowed])
     return (Prints.USABLE, kept) if kept else (Prints.UNKNOWN, ())
 
 
@@ -121,8 +122,10 @@ def endpoint(sdp: SessionDescription, media: Media, *, allow_sha1: bool = False)
         raise ProtocolError("sdp.connection", "the connection address is not an IP address")
     medium = medium_by_transport(media.proto)
     family, host, port = *address, media.port
-    path = (media.get("path") or "") if medium is not None and medium.paths else ""
-    if path and not has_cema(media):
+    values = media.values
+    path = values.get("path", "") if medium is not None and medium.paths else ""
+    cema = "msrp-cema" in values
+    if path and not cema:
         family, host, port = _path_address(path) or (family, host, port)
     _, prints = usable_fingerprints(sdp, media, allow_sha1=allow_sha1)
     return Endpoint(
@@ -132,8 +135,8 @@ def endpoint(sdp: SessionDescription, media: Media, *, allow_sha1: bool = False)
         setup=setup_of(media, sdp),
         fingerprints=prints,
         path=path,
-        cema=has_cema(media),
-        tls_id=tls_id(media) or "",
+        cema=cema,
+        tls_id=values.get("tls-id", ""),
         renewed=medium is not None and medium.connection and connection_of(media) == "new",
     )
 
@@ -161,8 +164,11 @@ def line_facts(
     """The facts of every m-line of an offer from ``side``, in order. ``history`` tells what a line was until now, and
     ``secured`` of which medium a secured line is and whether its messages are rewritten."""
     facts = []
+    keyed = "key-mgmt" in sdp.values
     for index, media in enumerate(sdp.media):
-        medium = medium_by_transport(media.proto)
+        proto = media.proto
+        values = media.values
+        medium = medium_by_transport(proto)
         before, aware = (secured or {}).get(index, ("", False))
         # A secured line that comes back with another medium has changed its transport, whatever that is.
         other = medium is None or (before and before != medium.name)
@@ -172,14 +178,14 @@ def line_facts(
                 side=side,
                 proto=Proto.OTHER if other else proto_of(media),
                 history=history.get(index, History.NEW),
-                requested=e2ae_of(media) == E2ae.REQUESTED,
+                requested="3ge2ae" in values and e2ae_of(media) is E2ae.REQUESTED,
                 agreed=medium is not None and medium.mechanism in agreed,
                 prints=usable_fingerprints(sdp, media, allow_sha1=allow_sha1)[0],
-                keyed=has_key_mgmt(sdp, media) or has_sdes(media),
-                cema=has_cema(media),
+                keyed=keyed or "key-mgmt" in values or "crypto" in values,
+                cema="msrp-cema" in values,
                 removed=media.port == 0,
                 address_ok=_address(sdp, media) is not None,
-                label=f"{media.media} {media.port} {media.proto}",
+                label=f"{media.media} {media.port} {proto}",
                 medium=medium.name if medium is not None else "",
                 paths=paths_of(media) if medium is not None and medium.paths else Paths.ONE,
                 aware=aware,

@@ -238,24 +238,60 @@ def decide(facts: LineFacts, policy: PolicyWord, mode: MsrpMode = "auto") -> Med
     """The plan of one line: the matrix, then what a line to be secured must have."""
     if facts.removed:
         return MediaPlan(facts.index, Kind.REMOVED)
+    key = (
+        facts.side,
+        facts.proto,
+        facts.history,
+        facts.requested,
+        facts.agreed,
+        facts.prints,
+        facts.keyed,
+        facts.cema,
+        facts.address_ok,
+        facts.medium,
+        facts.paths,
+        facts.aware,
+        policy,
+        mode,
+    )
+    known = _KNOWN.get(key)
+    if known is None:
+        known = _KNOWN[key] = _outcome(facts, policy, mode)
+    kind, handling, slug = known
+    if kind is Kind.REFUSE:
+        return refusal(facts, slug)
+    if slug:
+        return MediaPlan(facts.index, kind, reason=slug, warning=_worded(facts, slug))
+    return MediaPlan(facts.index, kind, mode=handling)
+
+
+type Outcome = tuple[Kind, Mode, str]
+"""What is done with a line, how, and the slug of why."""
+
+_KNOWN: dict[tuple[object, ...], Outcome] = {}
+"""What was decided before. Each part of a key has a handful of values, so that there is no end to be put to it."""
+
+
+def _outcome(facts: LineFacts, policy: PolicyWord, mode: MsrpMode) -> Outcome:
+    """The decision by all that lines have in common, which is all but their place and their words."""
     outcome = verdict(facts, policy)
     if outcome is Verdict.PASS:
-        return MediaPlan(facts.index, Kind.PASS)
+        return Kind.PASS, Mode.AGNOSTIC, ""
     if outcome is not Verdict.SECURE:
-        return refusal(facts, outcome)
+        return Kind.REFUSE, Mode.AGNOSTIC, outcome
     for slug, side, prints in REQUIREMENTS:
         if facts.side is side and facts.prints is prints:
-            return refusal(facts, slug)
+            return Kind.REFUSE, Mode.AGNOSTIC, slug
     if not facts.address_ok:
-        return refusal(facts, "address")
+        return Kind.REFUSE, Mode.AGNOSTIC, "address"
     if not MEDIA[facts.medium].paths:
-        return MediaPlan(facts.index, Kind.E2AE)
+        return Kind.E2AE, Mode.AGNOSTIC, ""
     handling = mode_of(mode, cema=facts.cema, paths=facts.paths, aware=facts.aware)
     if isinstance(handling, Mode):
-        return MediaPlan(facts.index, Kind.E2AE, mode=handling)
+        return Kind.E2AE, handling, ""
     if handling == "relays" and policy == "optional" and facts.history is History.NEW:
-        return MediaPlan(facts.index, Kind.PASS, reason=handling, warning=_worded(facts, handling))
-    return refusal(facts, handling)
+        return Kind.PASS, Mode.AGNOSTIC, handling
+    return Kind.REFUSE, Mode.AGNOSTIC, handling
 
 
 def plan_offer(
@@ -267,8 +303,11 @@ def plan_offer(
     A mixed offer is not trimmed: the caller learns which line was not acceptable and can offer again without it.
     """
     mode = settings.realm(realm).msrp_mode
-    plans = tuple(decide(line, policy_for(line, settings, realm), mode) for line in lines)
-    return plans, next((plan for plan in plans if plan.kind is Kind.REFUSE), None)
+    plans = tuple([decide(line, policy_for(line, settings, realm), mode) for line in lines])
+    for plan in plans:
+        if plan.kind is Kind.REFUSE:
+            return plans, plan
+    return plans, None
 
 
 def policy_for(line: LineFacts, settings: MediaSettings, realm: str) -> PolicyWord:

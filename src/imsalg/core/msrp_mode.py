@@ -24,7 +24,7 @@ from msgspec import Struct
 
 from imsalg.media_settings import MsrpMode
 from imswire.base import ProtocolError
-from imswire.sdp.attributes import path_of
+from imswire.sdp.attributes import MsrpUri
 from imswire.sdp.model import Media
 
 
@@ -76,15 +76,19 @@ _BAD_PATHS: dict[Paths, Refusal] = {
 
 def paths_of(media: Media) -> Paths:
     """What the ``a=path`` of a line is like."""
+    value = media.get("path")
+    if value is None:
+        return Paths.MISSING
+    uris = value.split()
+    if not uris:
+        return Paths.BROKEN
     try:
-        path = path_of(media)
+        sessions = [MsrpUri.session_in(uri) for uri in uris]
     except ProtocolError:
         return Paths.BROKEN
-    if path is None:
-        return Paths.MISSING
-    if len(path.uris) > 1:
+    if len(sessions) > 1:
         return Paths.RELAYS
-    return Paths.ONE if path.hop.session_id else Paths.NO_SESSION
+    return Paths.ONE if sessions[0] else Paths.NO_SESSION
 
 
 def mode_of(setting: MsrpMode, *, cema: bool, paths: Paths, aware: bool = False) -> Mode | Refusal:

@@ -13,7 +13,8 @@ RFC 4145 5).
 
 import ipaddress
 from collections.abc import Iterable
-from typing import Self
+from functools import lru_cache
+from typing import Any, Self
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -23,12 +24,12 @@ from imsalg.core.media_facts import DISCARD, STRONG_HASHES, Endpoint
 from imsalg.core.media_kinds import MEDIA
 from imsalg.core.msrp_mode import Mode
 from imsalg.core.records import LineRecord
+from imsalg.core.stream_changes import difference
 from imsalg.media_settings import MediaRealm, MediaSettings
 from imswire.base import ProtocolError
 from imswire.h248.iq import (
     AddResult,
     RemoteSpec,
-    StreamChange,
     StreamRequest,
     add_pair,
     read_add_reply,
@@ -121,8 +122,11 @@ class Line:
 
 def fingerprint_hash(end: Endpoint | None) -> str:
     """The hash for the AGW's own fingerprint: one that the UE uses itself, SHA-256 when it can be (RFC 8122 5.1)."""
-    offered = {name for name, _ in end.fingerprints} if end is not None else set()
-    return next((name for name in STRONG_HASHES if name in offered), STRONG_HASHES[0])
+    offered = [name for name, _ in end.fingerprints] if end is not None else []
+    for name in STRONG_HASHES:
+        if name in offered:
+            return name
+    return STRONG_HASHES[0]
 
 
 def new_line(
@@ -156,7 +160,7 @@ def new_line(
         )
         if side is Side.ACCESS:
             request = _tls_roles(request, medium, offerer, realm)
-        requests[side] = _towards(request, side, end, realm, aware=aware) if known else request
+        requests[side] = replace(request, **_towards(side, end, realm, aware=aware)) if known else request
     return Line(index, medium, mode, requests)
 
 
@@ -190,8 +194,8 @@ def _tls_roles(request: StreamRequest, medium: str, offerer: Side, realm: MediaR
     return replace(request, tls_role="client", start_tls=True)
 
 
-def _towards(request: StreamRequest, side: Side, end: Endpoint, realm: MediaRealm, *, aware: bool) -> StreamRequest:
-    """The request with its remote end, and with whom to let in."""
+def _towards(side: Side, end: Endpoint, realm: MediaRealm, *, aware: bool) -> dict[str, Any]:
+    """What a request says of its remote end, and of whom to let in."""
     remote = RemoteSpec(
         end.address,
         end.port,
@@ -199,17 +203,18 @@ def _towards(request: StreamRequest, side: Side, end: Endpoint, realm: MediaReal
         end.path.strip() if aware else None,
     )
     if realm.latch:
-        return replace(request, remote=remote, latch=True)
+        return {"remote": remote, "latch": True}
     filter_ = realm.source_filter
     prefix = realm.source_prefix4 if end.family == "IP4" else realm.source_prefix6
     mask = f"{ipaddress.ip_network(f'{end.address}/{prefix}', strict=False)}" if prefix and filter_ != "off" else None
     ports = realm.ports if filter_ == "address-and-port" else None
-    return replace(request, remote=remote, source_filter=filter_, source_mask=mask, source_ports=ports)
+    return {"remote": remote, "source_filter": filter_, "source_mask": mask, "source_ports": ports}
 
 
 def reserve(lines: Iterable[Line], offerer: Side) -> tuple[Action, ...]:
     """The actions of the transaction for an offer: the side of whoever will answer first."""
-    return tuple(add_pair(line.requests[opposite(offerer)], line.requests[offerer]) for line in lines)
+    answerer = opposite(offerer)
+    return tuple([add_pair(line.requests[answerer], line.requests[offerer]) for line in lines])
 
 
 def take_reply(lines: list[Line], offerer: Side, reply: TransactionReply) -> None:
@@ -218,10 +223,12 @@ def take_reply(lines: list[Line], offerer: Side, reply: TransactionReply) -> Non
     if len(reply.actions) != len(lines):
         raise ProtocolError("h248.reply", f"{len(lines)} contexts asked for, {len(reply.actions)} in the reply")
     for line, action in zip(lines, reply.actions, strict=True):
+        adds = []
         for command in action.commands:
             if command.error is not None:
                 read_add_reply(command)
-        adds = [command for command in action.commands if command.name == "Add"]
+            if command.name == "Add":
+                adds.append(command)
         if len(adds) != 2:
             raise ProtocolError("h248.reply", f"two terminations asked for, {len(adds)} in the reply")
         line.context = action.context
@@ -253,19 +260,27 @@ def connecting(offerer: Side, offered: Endpoint, answered: Endpoint, tcp_mode: s
     In proxy mode exactly one side; in merge mode both, one or none. Raises :class:`ProtocolError` for an answer that is
     not legal, and when an end that is to be dialled shows the discard port.
     """
-    outcome = connector(setup_to_offer(offered.setup, tcp_mode), answered.setup)
+    active = _active(offerer, offered.setup, answered.setup, tcp_mode)
+    if active is None or DISCARD not in (offered.port, answered.port):
+        return active
+    for side, end in ((offerer, offered), (opposite(offerer), answered)):
+        if side not in active and end.port == DISCARD:
+            raise ProtocolError("sdp.port", "the passive end shows port 9, where nothing can be dialled")
+    return active
+
+
+@lru_cache(maxsize=128)  # two sides, five roles on each, two modes
+def _active(offerer: Side, offered: Setup | None, answered: Setup | None, tcp_mode: str) -> frozenset[Side] | None:
+    """The same by the roles alone."""
+    outcome = connector(setup_to_offer(offered, tcp_mode), answered)
     if outcome is Connector.NOBODY:
         return None
-    answerer = opposite(offerer)
-    active = {answerer} if outcome is Connector.ANSWERER else set()
-    own = offered.setup or Setup.ACTIVE
+    active = {opposite(offerer)} if outcome is Connector.ANSWERER else set()
+    own = offered or Setup.ACTIVE
     if own is Setup.ACTPASS or tcp_mode != "merge":
         active |= set() if active else {offerer}
     elif own is Setup.ACTIVE:
         active.add(offerer)
-    for side, end in ((offerer, offered), (answerer, answered)):
-        if side not in active and end.port == DISCARD:
-            raise ProtocolError("sdp.port", "the passive end shows port 9, where nothing can be dialled")
     return frozenset(active)
 
 
@@ -293,50 +308,39 @@ def configured(
     us (``TLS=active``, step 16) when we dial the UE. A later exchange that changes no end keeps the roles of the
     connection that may exist (RFC 4975 8.1 asks for no second one); one that does begins anew.
     """
-    held = any(request.setup == "holdconn" for request in line.requests.values())
-    other = line.down or any(line.ends[side].differs(end) or end.renewed for side, end in ends.items() if line.ends)
-    reconnect = line.linked and active is not None and other
-    if line.linked and active is not None and not other and not held:
-        return Target(line.requests, line.ends, linked=True)
+    aware = line.aware
+    reconnect = False
+    if line.linked and active is not None:
+        held = any(request.setup == "holdconn" for request in line.requests.values())
+        other = any(line.ends[side].differs(end) or end.renewed for side, end in ends.items() if line.ends)
+        reconnect = line.down or other
+        if not reconnect and not held:
+            return Target(line.requests, line.ends, linked=True)
     wanted: dict[Side, StreamRequest] = {}
     for side, request in line.requests.items():
         realm = settings.realm(_realm(side, profile))
         after = replace(
-            _towards(request, side, ends[side], realm, aware=line.aware),
+            request,
+            **_towards(side, ends[side], realm, aware=aware),
             setup="holdconn" if active is None else "passive" if side in active else "active",
             tcp_mode="merge" if active is not None and len(active) != 1 else "proxy",
             ignore_syn=False,
-            local_session=ends[opposite(side)].session if line.aware else None,
+            local_session=ends[opposite(side)].session if aware else None,
         )
-        if side is Side.ACCESS and (reconnect or not line.linked):
-            after = _tls_roles(replace(after, start_tls=None), line.medium, offerer, realm)
-        if side is Side.ACCESS and after.tls_role is None:
-            after = replace(after, start_tls=True if active is not None and side not in active else None)
-        wanted[side] = after
+        wanted[side] = after if side is Side.CORE else _tls_start(line, after, offerer, active, realm, reconnect)
     return Target(wanted, dict(ends), linked=line.linked or active is not None, reconnect=reconnect)
 
 
-_COMPARED = (
-    "remote",
-    "setup",
-    "tcp_mode",
-    "ignore_syn",
-    "source_filter",
-    "source_mask",
-    "source_ports",
-    "latch",
-    "tls_role",
-    "local_session",
-)
-
-
-def difference(before: StreamRequest, after: StreamRequest, *, reconnect: bool = False) -> StreamChange | None:
-    """The change that turns one into the other, None when there is none; ``reconnect`` makes one in any case."""
-    changed = {name: getattr(after, name) for name in _COMPARED if getattr(after, name) != getattr(before, name)}
-    change = StreamChange(proto=before.proto, family=before.family, reconnect=reconnect, **changed)
-    if after.start_tls and not change.applied(before).start_tls:
-        change = replace(change, start_tls=True)
-    return change if changed or reconnect or change.start_tls else None
+def _tls_start(
+    line: Line, request: StreamRequest, offerer: Side, active: frozenset[Side] | None, realm: MediaRealm, anew: bool
+) -> StreamRequest:
+    """The access side's request with who begins TLS; ``anew``: on a new connection."""
+    if anew or not line.linked:
+        if request.start_tls is not None:
+            request = replace(request, start_tls=None)
+        request = _tls_roles(request, line.medium, offerer, realm)
+    start = True if active is not None and Side.ACCESS not in active else None
+    return request if request.tls_role is not None or request.start_tls is start else replace(request, start_tls=start)
 
 
 def modify(line: Line, target: Target, first: Side) -> Action | None:
@@ -379,7 +383,7 @@ def subtract(line: Line) -> Action:
     """Both terminations of a line, by name, with their statistics; all of a context that may have more."""
     if line.crowded:
         return Action(line.context, (to_subtract(),))
-    return Action(line.context, tuple(to_subtract(t.termination) for t in line.terminations.values()))
+    return Action(line.context, tuple([to_subtract(t.termination) for t in line.terminations.values()]))
 
 
 def subtract_contexts(contexts: Iterable[int]) -> tuple[Action, ...]:

@@ -32,7 +32,7 @@ from msgspec import Struct
 
 from imsalg.core.media_events import Side
 from imsalg.media_settings import PathScheme
-from imswire.sdp.attributes import TRANSPORTS, Fingerprint, MsrpPath, Setup
+from imswire.sdp.attributes import TRANSPORTS, MsrpPath, Setup, fingerprint_text
 from imswire.sdp.model import Media, SessionDescription
 
 
@@ -73,75 +73,75 @@ def rewrite(
     out = sdp.copy()
     for index, anchor in anchors.items():
         media = out.media[index]
-        if towards is Side.CORE:
-            _bare(media)
-        else:
-            _protect(media, anchor, offer=offer)
+        row = TRANSPORTS.get(media.proto.upper())
+        if row is not None:
+            media.set_proto(row.plain if towards is Side.CORE else row.secure)
+        wanted = _BARE.copy() if towards is Side.CORE else _protected(anchor, offer=offer)
         if not anchor.rejected:
             media.set_port(anchor.port)
-            _connection_marks(media, anchor)
-            if anchor.paths and anchor.path is None:
-                _rewrite_path(media, "msrp" if towards is Side.CORE else "msrps", path_scheme)
+            _connection_marks(wanted, media, anchor)
+            if path_scheme == "rewrite" and anchor.paths and anchor.path is None:
+                _rewrite_path(wanted, media, "msrp" if towards is Side.CORE else "msrps")
+        media.change(wanted)
     _set_addresses(out, anchors)
-    if towards is Side.CORE and not _needs_session_fingerprint(out, anchors):
+    if towards is Side.CORE and out.has("fingerprint") and not _needs_session_fingerprint(out, anchors):
         out.remove_attribute("fingerprint")
     return out.to_bytes()
 
 
-def _bare(media: Media) -> None:
-    row = TRANSPORTS.get(media.proto.upper())
-    if row is not None:
-        media.set_proto(row.plain)
-    for name in ("3ge2ae", "fingerprint", "tls-id"):
-        media.remove_attribute(name)
+_BARE: dict[str, str | None] = {"3ge2ae": None, "fingerprint": None, "tls-id": None}
+"""What a line loses towards the core."""
 
 
-def _protect(media: Media, anchor: Anchor, *, offer: bool) -> None:
-    row = TRANSPORTS.get(media.proto.upper())
-    if row is not None:
-        media.set_proto(row.secure)
-    media.remove_attribute("tls-id")
-    if anchor.rejected or not offer:
-        media.remove_attribute("3ge2ae")
-    else:
-        media.set_attribute("3ge2ae", "applied")
-    if anchor.rejected or anchor.fingerprint is None:
-        media.remove_attribute("fingerprint")
-    else:
-        media.set_attribute("fingerprint", str(Fingerprint(*anchor.fingerprint)))
+def _protected(anchor: Anchor, *, offer: bool) -> dict[str, str | None]:
+    """What a line is given, or loses, towards the UE."""
+    wanted = _BARE.copy()
+    if not anchor.rejected:
+        if offer:
+            wanted["3ge2ae"] = "applied"
+        if anchor.fingerprint is not None:
+            wanted["fingerprint"] = fingerprint_text(*anchor.fingerprint)
+    return wanted
 
 
-def _connection_marks(media: Media, anchor: Anchor) -> None:
+def _connection_marks(wanted: dict[str, str | None], media: Media, anchor: Anchor) -> None:
     if anchor.path is not None:
-        media.set_attribute("path", anchor.path)
+        wanted["path"] = anchor.path
     if anchor.setup is not None:
-        media.set_attribute("setup", anchor.setup.value)
-    if anchor.cema and not media.has("msrp-cema"):
-        media.add_attribute("msrp-cema")
-    elif anchor.cema is False:
-        media.remove_attribute("msrp-cema")
+        wanted["setup"] = anchor.setup.value
+    if anchor.cema is False:
+        wanted["msrp-cema"] = None
+    elif anchor.cema and not media.has("msrp-cema"):
+        wanted["msrp-cema"] = ""
 
 
-def _rewrite_path(media: Media, scheme: str, path_scheme: PathScheme) -> None:
+def _rewrite_path(wanted: dict[str, str | None], media: Media, scheme: str) -> None:
     value = media.get("path")
-    if path_scheme == "rewrite" and value is not None:
+    if value is not None:
         path = MsrpPath.parse(value)
-        rewritten = " ".join(str(uri.with_scheme(scheme)) for uri in path.uris)
-        media.set_attribute("path", rewritten)
+        wanted["path"] = " ".join([str(uri.with_scheme(scheme)) for uri in path.uris])
 
 
 def _set_addresses(out: SessionDescription, anchors: Mapping[int, Anchor]) -> None:
     """c= at session level only when every line in use is anchored at that one address; else at each anchored line."""
-    live = {index for index, media in enumerate(out.media) if not media.rejected}
-    anchored = {index: anchor for index, anchor in anchors.items() if not anchor.rejected}
-    places = {(anchor.family, anchor.address) for anchor in anchored.values()}
-    shared = live <= anchored.keys() and len(places) == 1 and out.connection is not None
+    places = {(anchor.family, anchor.address) for anchor in anchors.values() if not anchor.rejected}
+    shared = len(places) == 1 and out.connected and _all_anchored(out, anchors)
     if shared:
         out.set_connection(*next(iter(places)))
-    for index, anchor in anchored.items():
-        media = out.media[index]
-        if not shared or media.connection is not None:
-            media.set_connection(anchor.family, anchor.address)
+    for index, anchor in anchors.items():
+        if not anchor.rejected:
+            media = out.media[index]
+            if not shared or media.connected:
+                media.set_connection(anchor.family, anchor.address)
+
+
+def _all_anchored(out: SessionDescription, anchors: Mapping[int, Anchor]) -> bool:
+    """Is every line in use at the AGW?"""
+    for index, media in enumerate(out.media):
+        anchor = anchors.get(index)
+        if media.port and (anchor is None or anchor.rejected):
+            return False
+    return True
 
 
 def _needs_session_fingerprint(out: SessionDescription, anchors: Mapping[int, Anchor]) -> bool:

@@ -53,7 +53,12 @@ class Fingerprint(Struct, frozen=True):
         return cls(name, octets)
 
     def __str__(self) -> str:
-        return f"{self.hash.upper()} {self.octets.hex(':').upper()}"
+        return fingerprint_text(self.hash, self.octets)
+
+
+def fingerprint_text(name: str, octets: bytes) -> str:
+    """A fingerprint as ``a=fingerprint`` has it."""
+    return f"{name} {octets.hex(':')}".upper()
 
 
 # The planning of a line, its reservation and its answer each ask for the same fingerprints.
@@ -65,8 +70,12 @@ def fingerprints(session: SessionDescription, media: Media) -> tuple[Fingerprint
 
     Raises ``sdp.fingerprint`` where one of them cannot be read.
     """
-    values = media.get_all("fingerprint") or session.get_all("fingerprint")
-    return tuple(Fingerprint.parse(value) for value in values)
+    return tuple([Fingerprint.parse(value) for value in fingerprint_values(session, media)])
+
+
+def fingerprint_values(session: SessionDescription, media: Media) -> list[str]:
+    """The same, unread."""
+    return media.get_all("fingerprint") or session.get_all("fingerprint")
 
 
 class Setup(StrEnum):
@@ -133,12 +142,19 @@ class MsrpUri(Struct, frozen=True):
         match = _MSRP_URI.fullmatch(text)
         if match is None:
             raise ProtocolError("sdp.path", f"no MSRP URI: {text[:80]!r}")
-        port = None if match["port"] is None else int(match["port"])
-        if port is not None and port > 65_535:
-            raise ProtocolError("sdp.path", f"port {port} is outside 0..65535")
+        port = _port(match["port"])
         params = tuple(match["params"].split(";")[1:])
         host = match["v6"] or match["host"]
         return cls(match["scheme"].lower(), host, port, match["session"], match["transport"], params, match["user"])
+
+    @classmethod
+    def session_in(cls, text: str) -> str | None:
+        """The session id of one URI, without reading the rest of it into a value; raises ``sdp.path``."""
+        match = _MSRP_URI.fullmatch(text)
+        if match is None:
+            raise ProtocolError("sdp.path", f"no MSRP URI: {text[:80]!r}")
+        _port(match["port"])
+        return match["session"]
 
     def __str__(self) -> str:
         user = "" if self.user is None else f"{self.user}@"
@@ -159,6 +175,13 @@ class MsrpUri(Struct, frozen=True):
     def with_address(self, host: str, port: int | None) -> "MsrpUri":
         """The same URI at another transport address."""
         return replace(self, host=host, port=port)
+
+
+def _port(digits: str | None) -> int | None:
+    port = None if digits is None else int(digits)
+    if port is not None and port > 65_535:
+        raise ProtocolError("sdp.path", f"port {port} is outside 0..65535")
+    return port
 
 
 class MsrpPath(Struct, frozen=True):

@@ -15,11 +15,27 @@ from dataclasses import dataclass
 from typing import Self
 
 from imswire.base import LimitExceeded, ProtocolError
-from imswire.sdp.section import TOKEN, Connection, Line, Origin, Section, check_value
+from imswire.sdp.section import TOKEN, Connection, Line, Origin, Section, check_value, line_of
 
 __all__ = ["Connection", "Limits", "Line", "Media", "Origin", "Section", "SessionDescription"]
 
 _MEDIA_LINE = re.compile(rf"({TOKEN}) ([0-9]{{1,9}})(?:/([0-9]{{1,9}}))? ({TOKEN}(?:/{TOKEN})*) +([^ ].*)")
+_ANY = r"=[^\r\n\0]*\r\n"
+_CONNECTION = r"c=[!-~]+ [!-~]+ [!-~]+\r\n"
+_USUAL = re.compile(
+    r"v=0\r\n"
+    r"o=[!-~]+ [0-9]+ [0-9]+ [!-~]+ [!-~]+ [!-~]+\r\n"
+    rf"s{_ANY}"
+    rf"(?:[iuepb]{_ANY})*"
+    rf"{_CONNECTION}"
+    rf"(?:[iuepb]{_ANY})*"
+    r"t=[0-9]+ [0-9]+\r\n"
+    rf"(?:[abrzk]{_ANY})*"
+    r"(?:m=[a-z]+ [0-9]{1,5} [A-Za-z0-9]+(?:/[A-Za-z0-9]+)* [!-~]+(?: [!-~]+)*\r\n"
+    rf"(?:[aibk]{_ANY}|{_CONNECTION})*)*"
+)
+"""A body as nearly all are, where each line ends with CRLF: all that is checked of lines one by one holds, but for the
+range of ports. It lets a short way through and refuses nothing."""
 _MEDIA_ORDER = {letter: rank for rank, letter in enumerate("icbka")}
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
@@ -39,7 +55,7 @@ class Media(Section):
     ``port`` 0 means rejected or removed (RFC 3264 6 and 8.2); ``port_count`` is the number after ``/`` or None.
     """
 
-    __slots__ = ("_line", "_port", "_port_count", "_proto", "formats", "media")
+    __slots__ = ("_line", "_port_count", "_proto", "formats", "media", "port")
 
     _ORDER = _MEDIA_ORDER
 
@@ -49,44 +65,54 @@ class Media(Section):
         port: int,
         proto: str,
         formats: tuple[str, ...],
-        lines: list[Line] | None = None,
         *,
         port_count: int | None = None,
         ending: str = "\r\n",
+        mark: str = "",
     ) -> None:
-        super().__init__([] if lines is None else lines, ending)
+        super().__init__([], ending, mark)
         self.media = media
         self.formats = formats
-        self._port = _check_port(port)
+        self.port = _check_port(port)
+        """Transport port, 0..65535; change it with :meth:`set_port`."""
         self._port_count = port_count
         self._proto = proto
-        self._line: Line | None = None
+        self._line: str | None = None
 
     @classmethod
-    def parse_line(cls, line: Line, offset: int = -1) -> Self:
+    def parse_line(cls, text: str, offset: int = -1, ending: str = "\r\n", mark: str = "") -> Self:
         """Make an m-section without further lines from its m-line; raises ``sdp.media-line`` or ``sdp.port``."""
-        match = _MEDIA_LINE.fullmatch(line.value)
+        value = text[2:].removesuffix("\r")
+        match = _MEDIA_LINE.fullmatch(value)
         if match is None:
-            raise ProtocolError("sdp.media-line", f"m= needs media, port, proto and formats: {line.value!r}", offset)
+            raise ProtocolError("sdp.media-line", f"m= needs media, port, proto and formats: {value!r}", offset)
         media, port, count, proto, formats = match.groups()
-        section = cls.__new__(cls)
-        section.lines = []
-        section._first = None
-        section._ending = line.ending
-        section.media = media
-        section.formats = tuple(formats.split())
-        section._port = _check_port(int(port), offset)
-        section._port_count = None if count is None else int(count)
-        if section._port_count == 0:
+        number = _check_port(int(port), offset)
+        port_count = None if count is None else int(count)
+        if port_count == 0:
             raise ProtocolError("sdp.media-line", "m= asks for zero ports", offset)
-        section._proto = proto
-        section._line = line
+        section = cls(media, number, proto, tuple(formats.split()), port_count=port_count, ending=ending, mark=mark)
+        section._line = text
         return section
 
-    @property
-    def port(self) -> int:
-        """Transport port, 0..65535."""
-        return self._port
+    @classmethod
+    def usual(cls, texts: list[str]) -> Self:
+        """The m-section of texts that :data:`_USUAL` matched, its m-line first and without its type."""
+        text = texts[0]
+        media, port, proto, formats = text.split(" ", 3)
+        section = cls.__new__(cls)
+        section.ending = "\r\n"
+        section.mark = ""
+        section._first = None
+        section.media = media
+        section.formats = tuple(formats.split())
+        section.port = int(port)
+        section._port_count = None
+        section._proto = proto
+        section._line = f"m={text}"
+        del texts[0]
+        section.texts = texts
+        return section
 
     @property
     def port_count(self) -> int | None:
@@ -101,12 +127,12 @@ class Media(Section):
     @property
     def rejected(self) -> bool:
         """Port 0: refused in an answer, removed or not used in an offer (RFC 3264 5.1, 6, 8.2)."""
-        return self._port == 0
+        return self.port == 0
 
     def set_port(self, port: int, port_count: int | None = None) -> None:
         """Set the port; raises ``sdp.port`` outside 0..65535."""
-        if port != self._port or port_count != self._port_count:
-            self._port = _check_port(port)
+        if port != self.port or port_count != self._port_count:
+            self.port = _check_port(port)
             self._port_count = port_count
             self._line = None
 
@@ -119,21 +145,25 @@ class Media(Section):
 
     def line(self) -> Line:
         """The m-line: the one that was read as long as nothing in it changed."""
+        return line_of(self.text(), self.ending)
+
+    def text(self) -> str:
+        """The same as it stands."""
         if self._line is None:
             count = "" if self._port_count is None else f"/{self._port_count}"
-            value = f"{self.media} {self._port}{count} {self._proto} {' '.join(self.formats)}"
-            self._line = Line("m", value, self._ending)
+            self._line = f"m={self.media} {self.port}{count} {self._proto} {' '.join(self.formats)}{self.mark}"
         return self._line
 
     def copy(self) -> "Media":
-        """An independent copy (lines are shared values)."""
+        """An independent copy."""
         twin = Media.__new__(Media)
-        twin.lines = self.lines.copy()
-        twin._first = None
-        twin._ending = self._ending
+        twin.texts = self.texts.copy()
+        twin.ending = self.ending
+        twin.mark = self.mark
+        twin._first = self._first
         twin.media = self.media
         twin.formats = self.formats
-        twin._port = self._port
+        twin.port = self.port
         twin._port_count = self._port_count
         twin._proto = self._proto
         twin._line = self._line
@@ -148,8 +178,10 @@ class SessionDescription(Section):
 
     __slots__ = ("_closed", "_tail", "media")
 
-    def __init__(self, lines: list[Line], media: list[Media] | None = None, ending: str = "\r\n") -> None:
-        super().__init__(lines, ending)
+    def __init__(
+        self, texts: list[str], media: list[Media] | None = None, ending: str = "\r\n", mark: str = ""
+    ) -> None:
+        super().__init__(texts, ending, mark)
         self.media: list[Media] = [] if media is None else media
         self._closed = True
         self._tail = ""
@@ -162,7 +194,7 @@ class SessionDescription(Section):
         origin = f"{username} {session_id} {session_version} IN {addrtype} {host}"
         check_value(origin)
         values = (("v", "0"), ("o", origin), ("s", "-"), ("c", f"IN {addrtype} {host}"), ("t", "0 0"))
-        return cls([Line(letter, value) for letter, value in values])
+        return cls([f"{letter}={value}" for letter, value in values])
 
     @classmethod
     def parse(cls, data: bytes, limits: Limits = Limits()) -> "SessionDescription":
@@ -170,16 +202,25 @@ class SessionDescription(Section):
         if len(data) > limits.size:
             raise LimitExceeded("sdp.oversize", f"{len(data)} octets, limit {limits.size}")
         text = data.decode("utf-8", "surrogateescape")
+        if _USUAL.fullmatch(text) is not None:
+            usual = cls._usual(text, limits)
+            if usual is not None:
+                return usual
+        return cls._general(data, text, limits)
+
+    @classmethod
+    def _general(cls, data: bytes, text: str, limits: Limits) -> "SessionDescription":
+        """Line by line; the same as :meth:`parse`, which has a short way before it."""
         if "\0" in text:
             raise ProtocolError("sdp.octet", "NUL is not allowed", data.index(0))
         if text.count("\r") != text.count("\r\n"):
             raise ProtocolError("sdp.octet", "CR without LF is not allowed", _lone_cr(data))
-        # One kind of line end throughout is the rule; only a mixture costs a look at every line.
+        # One kind of line end throughout is the rule; only a mixture leaves a CR at the end of lines.
         crlf = text.count("\r\n")
         uniform = crlf == text.count("\n")
         separator = "\r\n" if uniform and crlf else "\n"
         pieces = text.split(separator)
-        self = cls([], ending="\r\n" if crlf or len(pieces) == 1 else "\n")
+        self = cls([], ending="\r\n" if len(pieces) == 1 else separator, mark="\r" if crlf and not uniform else "")
         self._closed = pieces[-1] == ""
         if self._closed:
             del pieces[-1]
@@ -193,7 +234,7 @@ class SessionDescription(Section):
         if not pieces:
             raise ProtocolError("sdp.version", "an empty body", 0)
         try:
-            self._fill(pieces, None if uniform else "\r", limits)
+            self._fill(pieces, limits)
         except ProtocolError as error:
             # Inside, offsets count lines; here they become bytes, which costs only where something is wrong.
             ends = len(separator)
@@ -201,43 +242,53 @@ class SessionDescription(Section):
             raise type(error)(error.reason, error.hint, offset) from None
         return self
 
-    def _fill(self, pieces: list[str], strip: str | None, limits: Limits) -> None:
-        """Sort lines into sections. ``strip`` is what each piece may still carry of its line end."""
-        lines = self.lines
+    @classmethod
+    def _usual(cls, text: str, limits: Limits) -> "SessionDescription | None":
+        """The short way for a body that :data:`_USUAL` has checked line by line; None for what it does not check."""
+        session, *sections = text[:-2].split("\r\nm=")
+        media = [Media.usual(section.split("\r\n")) for section in sections]
+        texts = session.split("\r\n")
+        lines = len(texts)
+        for one in media:
+            lines += 1 + len(one.texts)
+            if one.port > 65_535:
+                return None
+        return None if lines > limits.lines or len(media) > limits.media else cls(texts, media)
+
+    def _fill(self, pieces: list[str], limits: Limits) -> None:
+        """Sort lines into sections, checking each."""
+        texts = self.texts
         media = self.media
-        ending = self._ending
         for index, piece in enumerate(pieces):
             if piece[1:2] != "=" or piece[0] not in _LETTERS:
-                raise ProtocolError("sdp.line", f"a line is one letter, '=' and a value: {piece[:40]!r}", index)
-            if strip is not None:
-                ending = "\r\n" if piece.endswith(strip) else "\n"
-                piece = piece.removesuffix(strip)
+                hint = piece.removesuffix("\r")[:40]
+                raise ProtocolError("sdp.line", f"a line is one letter, '=' and a value: {hint!r}", index)
             letter = piece[0]
-            line = Line(letter, piece[2:], ending)
             if letter == "a":
-                lines.append(line)
+                texts.append(piece)
             elif letter == "m":
                 if len(media) == limits.media:
                     raise LimitExceeded("sdp.too-many-media", f"more than {limits.media} m-lines", index)
-                section = Media.parse_line(line, index)
+                section = Media.parse_line(piece, index, self.ending, self.mark)
                 media.append(section)
-                lines = section.lines
+                texts = section.texts
             else:
-                lines.append(line)
+                texts.append(piece)
+                value = piece[2:].removesuffix("\r")
                 if letter == "c":
-                    Connection.parse(line.value, index)
+                    Connection.parse(value, index)
                 elif letter == "o":
-                    Origin.parse(line.value, index)
+                    Origin.parse(value, index)
                 elif letter == "t":
-                    _check_time(line.value, index)
+                    _check_time(value, index)
                 if media and letter in "vost":
                     raise ProtocolError("sdp.order", f"{letter}= after the first m=", index)
         self._check_whole()
 
     def _check_whole(self) -> None:
         """What no single line shows: which lines are there, and how often."""
-        letters = [line.type for line in self.lines]
-        if letters[:1] != ["v"] or self.lines[0].value.strip() != "0" or letters.count("v") != 1:
+        letters = [text[0] for text in self.texts]
+        if letters[:1] != ["v"] or self.texts[0][2:].strip() != "0" or letters.count("v") != 1:
             raise ProtocolError("sdp.version", "the first line is v=0, and no other line is v=", 0)
         for letter, slug in (("o", "sdp.origin"), ("s", "sdp.session-name")):
             if letters.count(letter) != 1:
@@ -254,24 +305,34 @@ class SessionDescription(Section):
 
     def to_bytes(self) -> bytes:
         """Serialise; byte-identical to what was parsed where nothing was changed."""
-        parts: list[str] = []
-        for section in (self, *self.media):
-            if isinstance(section, Media):
-                line = section.line()
-                parts += (line.type, "=", line.value, line.ending)
-            for line in section.lines:
-                parts += (line.type, "=", line.value, line.ending)
-        if not self._closed and parts:
-            parts[-1] = ""
-        parts.append(self._tail)
-        return "".join(parts).encode("utf-8", "surrogateescape")
+        ending = self.ending
+        parts = self.texts.copy()
+        for media in self.media:
+            if media.ending != ending:
+                return self._mixed_bytes()
+            parts.append(media.text())
+            parts += media.texts
+        if self._closed:
+            parts.append(self._tail)
+        else:
+            parts[-1] = parts[-1].removesuffix("\r")
+        return ending.join(parts).encode("utf-8", "surrogateescape")
+
+    def _mixed_bytes(self) -> bytes:
+        """The same where sections from elsewhere have other line ends."""
+        ends = [(self.texts, self.ending)]
+        ends += [([media.text(), *media.texts], media.ending) for media in self.media]
+        whole = "".join([text + ending for texts, ending in ends for text in texts])
+        if not self._closed:
+            whole = whole.removesuffix("\n").removesuffix("\r")
+        return f"{whole}{self._tail}".encode("utf-8", "surrogateescape")
 
     @property
     def origin(self) -> Origin:
         """The ``o=`` line."""
-        for line in self.lines:
-            if line.type == "o":
-                return Origin.parse(line.value)
+        for text in self.texts:
+            if text[0] == "o":
+                return Origin.parse(text[2:].removesuffix("\r"))
         raise ProtocolError("sdp.origin", "no o= line")
 
     def set_origin(self, origin: Origin) -> None:
@@ -281,7 +342,7 @@ class SessionDescription(Section):
     @property
     def name(self) -> str:
         """The session name, ``s=``."""
-        return next((line.value for line in self.lines if line.type == "s"), "")
+        return next((text[2:].removesuffix("\r") for text in self.texts if text[0] == "s"), "")
 
     def address_of(self, media: Media) -> Connection:
         """The connection that counts for ``media``: its own, else the session's; raises ``sdp.connection``."""
@@ -292,13 +353,18 @@ class SessionDescription(Section):
 
     def add_media(self, media: str, port: int, proto: str, formats: tuple[str, ...] = ("*",)) -> Media:
         """Append an m-section and return it."""
-        section = Media(media, port, proto, formats, ending=self._ending)
+        section = Media(media, port, proto, formats, ending=self.ending, mark=self.mark)
         self.media.append(section)
         return section
 
     def copy(self) -> "SessionDescription":
         """An independent copy: changing it leaves this one as it is."""
-        twin = SessionDescription(self.lines.copy(), [media.copy() for media in self.media], self._ending)
+        twin = SessionDescription.__new__(SessionDescription)
+        twin.texts = self.texts.copy()
+        twin.ending = self.ending
+        twin.mark = self.mark
+        twin._first = self._first
+        twin.media = [media.copy() for media in self.media]
         twin._closed = self._closed
         twin._tail = self._tail
         return twin

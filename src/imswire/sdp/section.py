@@ -1,6 +1,7 @@
 """The parts of a session description: a line, the values of ``c=`` and ``o=``, and a section with attributes."""
 
 import re
+from collections.abc import Mapping
 
 from msgspec import Struct
 
@@ -70,132 +71,174 @@ class Origin(Struct, frozen=True):
 class Section:
     """A run of lines with attributes: the session part, or one m-section without its m-line.
 
-    ``lines`` may be read freely; change it through the methods, which keep one line per thing changed.
+    ``texts`` are the lines as they stand, ``a=setup:passive``, without what ends them: ``ending`` is that of all lines.
+    Where a description mixes line ends it is LF, and a text bears the CR of its own, as new ones do (``mark``). Texts
+    may be read freely; change them through the methods, which keep one line per thing changed.
     """
 
-    __slots__ = ("_ending", "_first", "lines")
+    __slots__ = ("_first", "ending", "mark", "texts")
 
     _ORDER: dict[str, int] = _SESSION_ORDER
 
-    def __init__(self, lines: list[Line], ending: str = "\r\n") -> None:
-        self.lines = lines
-        self._ending = ending
+    def __init__(self, texts: list[str], ending: str = "\r\n", mark: str = "") -> None:
+        self.texts = texts
+        self.ending = ending
+        self.mark = mark
         self._first: dict[str, str] | None = None  # the first value of each attribute, once one was asked for
+
+    @property
+    def lines(self) -> list[Line]:
+        """The lines as values, made anew each time; setting them replaces all."""
+        return [line_of(text, self.ending) for text in self.texts]
+
+    @lines.setter
+    def lines(self, lines: list[Line]) -> None:
+        self._first = None
+        if any(line.ending != self.ending for line in lines) and self.ending == "\r\n":
+            self.ending, self.mark = "\n", "\r"
+        self.texts = [f"{line.type}={line.value}{line.ending.removesuffix(self.ending)}" for line in lines]
 
     @property
     def connection(self) -> Connection | None:
         """The first ``c=`` line of this section itself, or None."""
-        for line in self.lines:
-            if line.type == "c":
-                return Connection.parse(line.value)
+        for text in self.texts:
+            if text[0] == "c":
+                return Connection.parse(text[2:].removesuffix("\r"))
         return None
+
+    @property
+    def connected(self) -> bool:
+        """Whether this section itself has a ``c=`` line."""
+        return "c" in [text[0] for text in self.texts]
 
     def set_connection(self, addrtype: str, host: str) -> None:
         """Make ``c=IN addrtype host`` the only ``c=`` line of this section, in the place of the first one."""
         self._set_line("c", f"IN {addrtype} {host}")
 
-    def get(self, name: str) -> str | None:
-        """Value of the first attribute ``name``: ``""`` for a flag, None where there is none. Case-sensitive."""
+    @property
+    def values(self) -> dict[str, str]:
+        """The first value of each attribute, ``""`` for a flag; to be read only."""
         first = self._first
         if first is None:
             first = self._first = {}
-            for line in self.lines:
-                if line.type == "a":
-                    named, _, value = line.value.partition(":")
-                    first.setdefault(named, value)
-        return first.get(name)
+            mark = self.mark
+            for text in self.texts:
+                if text[0] == "a":
+                    name, _, value = (text[2:].removesuffix(mark) if mark else text[2:]).partition(":")
+                    if name not in first:
+                        first[name] = value
+        return first
+
+    def get(self, name: str) -> str | None:
+        """Value of the first attribute ``name``: ``""`` for a flag, None where there is none. Case-sensitive."""
+        first = self._first
+        return (self.values if first is None else first).get(name)
 
     def get_all(self, name: str) -> list[str]:
         """Values of every attribute ``name``, in order."""
-        prefix = name + ":"
-        found = []
-        for line in self.lines:
-            if line.type == "a":
-                value = line.value
-                if value.startswith(prefix):
-                    found.append(value[len(prefix) :])
-                elif value == name:
-                    found.append("")
-        return found
+        first = self._first
+        if name not in (self.values if first is None else first):
+            return []
+        found = [text[2:].rstrip("\r").partition(":") for text in self.texts if text.startswith(f"a={name}")]
+        return [value for named, _, value in found if named == name]
 
     def has(self, name: str) -> bool:
         """Whether an attribute ``name`` is there."""
-        return self.get(name) is not None
+        first = self._first
+        return name in (self.values if first is None else first)
 
     @property
     def attributes(self) -> list[tuple[str, str]]:
         """All attributes as (name, value), the value ``""`` for a flag."""
-        return [(name, value) for name, _, value in (ln.value.partition(":") for ln in self.lines if ln.type == "a")]
+        parts = [text[2:].rstrip("\r").partition(":") for text in self.texts if text[0] == "a"]
+        return [(name, value) for name, _, value in parts]
 
     def set_attribute(self, name: str, value: str | None = None) -> None:
         """Replace the first ``a=name`` in its place and drop the others, or append it; None makes a flag."""
-        text = _attribute(name, value)
-        kept: list[Line] = []
-        done = False
-        for line in self.lines:
-            if line.type != "a" or not _is_attribute(line.value, name):
-                kept.append(line)
-            elif not done:
-                kept.append(line if line.value == text else Line("a", text, line.ending))
-                done = True
-        self.lines[:] = kept
-        self._first = None
-        if not done:
-            self._append_attribute(text)
-
-    def add_attribute(self, name: str, value: str | None = None) -> None:
-        """Append one more ``a=name`` after the last attribute."""
-        self._append_attribute(_attribute(name, value))
+        self.change({name: "" if value is None else value})
 
     def remove_attribute(self, name: str) -> bool:
         """Drop every ``a=name``; tells whether there was one."""
-        if self.get(name) is None:
+        if not self.has(name):
             return False
-        before = len(self.lines)
+        self.change({name: None})
+        return True
+
+    def change(self, wanted: Mapping[str, str | None]) -> None:
+        """Give attributes other values, all in one pass: the first of each name is replaced in its place (a flag where
+        the value is ``""``) and the others are dropped; where there was none it is appended. None drops all."""
+        done: set[str] = set()
+        if not wanted.keys().isdisjoint(self.values):
+            self._replace(wanted, done)
+        for name, value in wanted.items():
+            if value is not None and name not in done:
+                self._append_attribute(_attribute(name, value))
+
+    def _replace(self, wanted: Mapping[str, str | None], done: set[str]) -> None:
+        """The part of it that is about attributes that are there; ``done`` gets the names of those with a value."""
+        kept: list[str] = []
+        mark = self.mark
+        for text in self.texts:
+            name = (text[2:].removesuffix(mark) if mark else text[2:]).partition(":")[0] if text[0] == "a" else ""
+            if name not in wanted:
+                kept.append(text)
+                continue
+            value = wanted[name]
+            if value is not None and name not in done:
+                done.add(name)
+                kept.append(_attribute(name, value) + ("\r" if text[-1] == "\r" else ""))
+        self.texts = kept
         self._first = None
-        self.lines[:] = [ln for ln in self.lines if ln.type != "a" or not _is_attribute(ln.value, name)]
-        return len(self.lines) != before
+
+    def add_attribute(self, name: str, value: str | None = None) -> None:
+        """Append one more ``a=name`` after the last attribute."""
+        self._append_attribute(_attribute(name, value or ""))
 
     def _append_attribute(self, text: str) -> None:
         self._first = None
-        at = len(self.lines)
+        texts = self.texts
+        at = len(texts)
         for index in range(at - 1, -1, -1):
-            if self.lines[index].type == "a":
+            if texts[index][0] == "a":
                 at = index + 1
                 break
-        self.lines.insert(at, Line("a", text, self._ending))
+        texts.insert(at, text + self.mark)
 
     def _set_line(self, letter: str, value: str) -> None:
         """Make ``letter=value`` the only line of its type, at the first one's place or where RFC 8866 5 wants it."""
         check_value(value)
-        places = [index for index, line in enumerate(self.lines) if line.type == letter]
+        texts = self.texts
+        places = [index for index, text in enumerate(texts) if text[0] == letter]
         if places:
-            first = self.lines[places[0]]
-            if first.value != value:
-                self.lines[places[0]] = Line(letter, value, first.ending)
+            mark = "\r" if texts[places[0]][-1] == "\r" else ""
+            texts[places[0]] = f"{letter}={value}{mark}"
             for index in reversed(places[1:]):
-                del self.lines[index]
+                del texts[index]
             return
         rank = self._ORDER[letter]
-        at = len(self.lines)
-        for index, line in enumerate(self.lines):
-            if self._ORDER.get(line.type, -1) > rank:
+        at = len(texts)
+        for index, text in enumerate(texts):
+            if self._ORDER.get(text[0], -1) > rank:
                 at = index
                 break
-        self.lines.insert(at, Line(letter, value, self._ending))
+        texts.insert(at, f"{letter}={value}{self.mark}")
 
 
-def _is_attribute(value: str, name: str) -> bool:
-    return value.startswith(name) and (len(value) == len(name) or value[len(name)] == ":")
+def line_of(text: str, ending: str) -> Line:
+    """The line of a text of a section with that ending."""
+    if text[-1] == "\r":
+        return Line(text[0], text[2:-1], "\r\n")
+    return Line(text[0], text[2:], ending)
 
 
-def _attribute(name: str, value: str | None) -> str:
+def _attribute(name: str, value: str) -> str:
+    """The text of an attribute, a flag where there is no value."""
     if not _ATTRIBUTE_NAME.fullmatch(name):
         raise ProtocolError("sdp.attribute", f"{name!r} is no attribute name")
-    if value is None:
-        return name
+    if not value:
+        return f"a={name}"
     check_value(value)
-    return f"{name}:{value}"
+    return f"a={name}:{value}"
 
 
 def check_value(value: str) -> None:
