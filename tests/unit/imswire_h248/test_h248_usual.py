@@ -1,5 +1,7 @@
 """What every call says over Iq is read and written without the descriptors in between: the same as the general way."""
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from msgspec.structs import replace
 from tests.unit.imswire_h248.h248_corpus import MESSAGES, PROFILE
 
 from imswire.base import ProtocolError
-from imswire.h248 import brief, grammar, quick, usual
+from imswire.h248 import body, brief, grammar, quick, usual
 from imswire.h248.model import Action, Command, Message, Parameter, TransactionReply, TransactionRequest
 from imswire.h248.writer import _command_text, _writer, write
 
@@ -109,3 +111,31 @@ def test_what_is_remembered_is_bounded() -> None:
     assert len(brief._texts) <= 256
     long = OFFER.replace("a/b", "a/" + "b" * 600) % "v=0"
     assert quick.read(long.encode()) is usual.read(long) is None
+
+
+LINES = (
+    "v=0", "v=1", "c=IN IP4 192.0.2.1", "c=IN IP6 2001:db8::1", "c=IN IP4 $", "c=IN  IP4 a", "c=IN IP5 a", "m=- 9 TCP -",
+    "m=message 65535 TCP/MSRP *", "m=- 65536 TCP -", "m=- $ TCP -", "m=a 9 TCP * 0", "m=a 9 TCP", "a=setup:active",
+    "a=setup:ACTIVE", "a=setup:x", f"a=fingerprint:SHA-256 {bytes(32).hex(':')}", "a=fingerprint:sha-1 00",
+    "a=fingerprint:SHA-256 $", "a=fingerprint:x 01:0A ", "a=path:msrp://a:1/b;tcp", "", "a=\xa0",
+)  # fmt: skip
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.sampled_from(LINES[2:6]),
+    st.sampled_from(LINES[7:13]),
+    st.lists(st.sampled_from(LINES), max_size=3),
+    st.sampled_from(["\r\n", "\r\n", "\n"]),
+)
+def test_a_body_that_names_an_end_is_read_the_same(place: str, media: str, more: list[str], end: str) -> None:
+    text = end.join(["v=0", place, media, *more])
+    try:
+        found = body.read_usual(text)
+    except ProtocolError as fault:
+        with pytest.raises(ProtocolError, match=re.escape(str(fault))):
+            body._read(text)
+    else:
+        assert found is None or found == body._read(text)
+    if text == "v=0\r\nc=IN IP4 192.0.2.1\r\nm=- 9 TCP -":
+        assert found is not None
