@@ -114,7 +114,8 @@ def test_what_is_remembered_is_bounded() -> None:
 
 
 LINES = (
-    "v=0", "v=1", "c=IN IP4 192.0.2.1", "c=IN IP6 2001:db8::1", "c=IN IP4 $", "c=IN  IP4 a", "c=IN IP5 a", "m=- 9 TCP -",
+    "v=0", "v=1", "c=IN IP4 192.0.2.1", "c=IN IP6 2001:db8::1", "c=IN IP4 $", "c=IN  IP4 a", "c=IN IP5 a",
+    "m=- 9 TCP -",
     "m=message 65535 TCP/MSRP *", "m=- 65536 TCP -", "m=- $ TCP -", "m=a 9 TCP * 0", "m=a 9 TCP", "a=setup:active",
     "a=setup:ACTIVE", "a=setup:x", f"a=fingerprint:SHA-256 {bytes(32).hex(':')}", "a=fingerprint:sha-1 00",
     "a=fingerprint:SHA-256 $", "a=fingerprint:x 01:0A ", "a=path:msrp://a:1/b;tcp", "", "a=\xa0",
