@@ -44,7 +44,6 @@ from imswire.h248.transaction import (
     ErrorIn,
     Output,
     ReplyIn,
-    RequestAborted,
     RequestFailed,
     RequestIn,
     RequestTimeout,
@@ -215,7 +214,8 @@ class Gateways:
         if link is None:
             return
         link.bad = 0
-        self._trace(link, "in", message)
+        if self._tracing:
+            self._trace(link, "in", message)
         gateway = link.gateway
         if gateway is not None:
             gateway.heard, gateway.probed = now, None
@@ -282,29 +282,25 @@ class Gateways:
 
     def _run(self, link: Link, outputs: list[Output], now: float, mid: str = "") -> None:
         for output in outputs:
-            match output:
-                case Send(message):
-                    self._send(link, message)
-                case RequestIn(tid, request):
-                    self._request(link, tid, request, mid, now)
-                case ReplyIn(tid, reply):
-                    self._settle(link, tid, now, reply=reply)
-                case RequestTimeout(tid):
-                    self._settle(link, tid, now)
-                case RequestFailed(tid, fault):
-                    self._settle(link, tid, now, code=fault.code, text=fault.text)
-                case ErrorIn(fault):
-                    fields = {"peer": link.peer, "code": fault.code, "text": fault.text}
-                    self._emit(Log("warning", "media gateway reports an error", dict(fields)))
-                case RequestAborted():
-                    pass
+            if type(output) is Send:
+                self._send(link, output.message)
+            elif type(output) is ReplyIn:
+                self._settle(link, output.tid, now, output.reply)
+            elif type(output) is RequestIn:
+                self._request(link, output.tid, output.request, mid, now)
+            elif type(output) is RequestTimeout:
+                self._settle(link, output.tid, now)
+            elif type(output) is RequestFailed:
+                self._settle(link, output.tid, now, None, output.error.code, output.error.text)
+            elif type(output) is ErrorIn:
+                fields = {"peer": link.peer, "code": output.error.code, "text": output.error.text}
+                self._emit(Log("warning", "media gateway reports an error", dict(fields)))
 
     def _settle(
         self,
         link: Link,
         tid: int,
         now: float,
-        *,
         reply: TransactionReply | None = None,
         code: int = 0,
         text: str = "no reply",
@@ -317,14 +313,15 @@ class Gateways:
         gateway = link.gateway
         if gateway is not None:
             gateway.reserving -= reserving
-        if ticket in AUDITS and gateway is not None:
+        if gateway is not None and ticket.number < 0 and ticket in AUDITS:
             self._audits.answered(gateway, ticket, reply, now)
         elif reply is None and reserving and gateway is not None and gateway.state is not State.AWAY:
             # Whether the contexts were made is not known: look.
             self._audits.start(gateway, now)
         if ending and gateway is not None and gateway.state is not State.AWAY:
             self._debts.settled(gateway, ending, reply, text, now)
-        self._done(ticket.number, reply, code, text)
+        if ticket.number > 0:
+            self.reports.append(Done(ticket.number, reply, code, text))
         if gateway is not None and reserving:
             self._audits.subtract_suspects(gateway, now)
 
@@ -372,12 +369,11 @@ class Gateways:
     # --- out ---
 
     def _send(self, link: Link, message: Message) -> None:
-        self._trace(link, "out", message)
+        if self._tracing:
+            self._trace(link, "out", message)
         self._emit(ToGateway(link.number, message))
 
     def _trace(self, link: Link, direction: str, message: Message) -> None:
-        if not self._tracing:
-            return
         for fields in lines_of(link, direction, message, self._call_id):
             self._emit(Trace("h248", fields))
 

@@ -4,7 +4,9 @@ Not a general SDP parser: a body here is one session part with one m-line, in wh
 MG chooses.
 """
 
+import re
 from functools import lru_cache
+from typing import Final
 
 from msgspec import Struct
 
@@ -73,11 +75,16 @@ def read_path(text: str) -> str:
     return path
 
 
+def place_text(family: str, address: str, media: str, port: int | str, proto: str, formats: str) -> str:
+    """The lines that every body has: where an end is, and what it speaks."""
+    return f"v=0\r\nc=IN {family} {address}\r\nm={media} {port} {proto} {formats}"
+
+
 def write_body(body: Body) -> str:
     """The SDP text of a body, lines joined by CRLF, none after the last."""
     address = CHOOSE if body.address is None else body.address
-    port = CHOOSE if body.port is None else str(body.port)
-    lines = ["v=0", f"c=IN {body.family} {address}", f"m={body.media} {port} {body.proto} {body.formats}"]
+    port = CHOOSE if body.port is None else body.port
+    lines = [place_text(body.family, address, body.media, port, body.proto, body.formats)]
     if body.setup is not None:
         lines.append(f"a=setup:{body.setup}")
     lines += [f"a=fingerprint:{fingerprint_text(fingerprint)}" for fingerprint in body.fingerprints]
@@ -94,7 +101,32 @@ def read_body(text: str) -> Body:
     Raises :class:`H248Error` 442 for what is no SDP or lacks a c= or m= line, 449 for values that are not supported.
     """
     # What says where an end is differs from call to call; what the MG is to choose is always the same.
-    return _template(text) if CHOOSE in text and len(text) <= 512 else _read(text)
+    if CHOOSE in text:
+        return _template(text) if len(text) <= 512 else _read(text)
+    return read_usual(text) or _read(text)
+
+
+_USUAL: Final = re.compile(
+    r"v=0\r\nc=IN (IP[46]) ([!-#%-~]++)\r\nm=([!-~]++) ([0-9]{1,5}) ([!-~]++) ([!-~]++)"
+    r"(?:\r\na=setup:(active|passive|actpass|holdconn))?(?:\r\na=fingerprint:([!-#%-~ ]{1,256}))?"
+)
+
+
+def read_usual(text: str) -> Body | None:
+    """A body that names an end, as :func:`write_body` makes it with at most one fingerprint; None for any other."""
+    found = _USUAL.fullmatch(text)
+    if found is None:
+        return None
+    family, address, media, port, proto, formats, setup, fingerprint = found.groups()
+    number = int(port)
+    if number > 65_535:
+        return None
+    fingerprints = () if fingerprint is None else (_fingerprint(fingerprint),)
+    return Body(media, proto, formats, family, address, number, setup, fingerprints)
+
+
+_fingerprint = lru_cache(maxsize=256)(read_fingerprint)
+"""Those of the gateways, and of the UEs that called last."""
 
 
 def _read(text: str) -> Body:

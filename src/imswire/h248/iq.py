@@ -6,11 +6,22 @@ requests and builds replies and Notify. One e2ae m-line is one context of two te
 one transaction carries an SDP offer (one ``Context = $`` action per m-line) and one its answer.
 """
 
-from collections.abc import Mapping
 from functools import lru_cache
+from typing import Final
+
+from msgspec.structs import replace
 
 from imswire.h248 import packages
-from imswire.h248.body import SETUPS, Body, Fingerprint, fingerprint_text, read_body, write_body
+from imswire.h248.body import (
+    SETUPS,
+    Body,
+    Fingerprint,
+    fingerprint_text,
+    place_text,
+    read_body,
+    read_path,
+    write_body,
+)
 from imswire.h248.errors import H248Error
 from imswire.h248.iq_control import (
     REASONS,
@@ -71,18 +82,38 @@ from imswire.h248.model import (
     Action,
     Audit,
     Command,
+    Events,
     LocalControl,
     Media,
     Parameter,
+    Signals,
     Stream,
 )
+
+_REMEMBERED: Final = 512
+"""Characters of a Local descriptor that is worth being remembered, at most."""
+
+type Parts = tuple[LocalControl | None, str | None, Events | None, Signals | None]
+"""What a command says beside its Remote: local control, the octets of Local, events, signals."""
 
 # --- Add ------------------------------------------------------------------------------------------------------------
 
 
 def to_add(request: StreamRequest, termination: str = CHOOSE) -> Command:
     """The Add request of a stream; raises :class:`H248Error` 449 if the request holds a value outside the profile."""
+    remote = request.remote
+    if remote is None:
+        bare, octets = request, None
+    else:
+        bare, octets = replace(request, remote=None), remote_text(request.proto, request.family, remote)
+    control, local, events, signals = (_add_parts if request.local_session is None else _make_add_parts)(bare)
+    return Command("Add", termination, Media((Stream(1, control, local, octets),)), events, signals)
+
+
+def _make_add_parts(request: StreamRequest) -> Parts:
+    """What an Add says whatever its remote end is."""
     media, formats = media_line(request.proto)
+    path = None if request.local_session is None else session_path(request.proto, request.local_session)
     local = Body(
         media,
         request.proto,
@@ -93,23 +124,17 @@ def to_add(request: StreamRequest, termination: str = CHOOSE) -> Command:
         request.setup,
         (),
         request.fingerprint_hash,
-        None if request.local_session is None else session_path(request.proto, request.local_session),
+        path,
     )
-    stream = Stream(
-        1,
+    return (
         _control(request.mode, request.realm, property_list(request)),
         write_body(local),
-        None if request.remote is None else remote_text(request.proto, request.family, request.remote),
+        events_of(True, request.inactivity, request.request_id, request.proto) if request.notify else None,
+        signals_of(request.start_tls),
     )
-    return Command(
-        "Add",
-        termination,
-        media=Media((stream,)),
-        events=events_of(request.notify, request.inactivity, request.request_id, request.proto)
-        if request.notify
-        else None,
-        signals=signals_of(request.start_tls),
-    )
+
+
+_add_parts = lru_cache(maxsize=256)(_make_add_parts)  # a realm and a medium say it, not a call
 
 
 @lru_cache(maxsize=256)
@@ -123,15 +148,26 @@ def read_add(command: Command) -> StreamRequest:
     stream = stream_of(command)
     if stream is None or stream.local is None:
         raise H248Error(441, "Add without a Local descriptor")
-    local = read_body(stream.local)
+    local = stream.local
+    read = _asked if CHOOSE in local and len(local) <= _REMEMBERED else _read_asked
+    request = read(stream.control, local, command.events, command.signals)
+    if stream.remote is None:
+        return request
+    return replace(request, remote=read_remote(stream.remote, request.proto))
+
+
+def _read_asked(
+    control: LocalControl | None, local_text: str, events: Events | None, signals: Signals | None
+) -> StreamRequest:
+    """What an Add asks for whatever its remote end is."""
+    local = read_body(local_text)
     media_line(local.proto)
-    values = read_properties(stream.control)
+    values = read_properties(control)
     if packages.RECONNECT in values:
         raise H248Error(449, f"{packages.RECONNECT} has no meaning in an Add")
     if packages.REALM not in values:
         raise H248Error(449, f"{packages.REALM} is missing")
-    filter_ = read_filter(values)
-    notify, inactivity, request_id = read_events(command.events)
+    notify, inactivity, request_id = read_events(events)
     return StreamRequest(
         realm=values[packages.REALM],
         proto=local.proto,
@@ -141,13 +177,12 @@ def read_add(command: Command) -> StreamRequest:
         tcp_mode=values.get(packages.TCP_MODE, "proxy"),
         setup=local.setup,
         ignore_syn=bool(read_flag(values, packages.IGNORE_SYN)),
-        source_filter=filter_ or "off",
+        source_filter=read_filter(values) or "off",
         fingerprint_hash=local.fingerprint_wanted,
-        remote=read_remote(stream.remote, local.proto),
-        start_tls=read_signals(command.signals),
+        start_tls=read_signals(signals),
         inactivity=inactivity,
         notify=bool(notify),
-        mode=(stream.control.mode if stream.control and stream.control.mode else "Inactive"),
+        mode=control.mode if control and control.mode else "Inactive",
         request_id=request_id,
         tls_role=values.get(packages.TLS_ROLE),
         local_session=read_session(local.path, local.proto),
@@ -157,25 +192,23 @@ def read_add(command: Command) -> StreamRequest:
     )
 
 
+_asked = lru_cache(maxsize=256)(_read_asked)
+
+
 def add_reply(result: AddResult, request: StreamRequest) -> Command:
     """The reply to an Add: the Local descriptor with what was chosen."""
     media, formats = media_line(request.proto)
-    fingerprints = () if result.fingerprint is None else (result.fingerprint,)
+    local = place_text(request.family, result.address, media, result.port, request.proto, formats)
+    if request.setup is not None:
+        local += f"\r\na=setup:{request.setup}"
+    if result.fingerprint is not None:
+        local += f"\r\na=fingerprint:{fingerprint_text(result.fingerprint)}"
     path = result.path
     if path is None and request.local_session is not None:
         path = session_path(request.proto, request.local_session, result.address, result.port)
-    local = Body(
-        media,
-        request.proto,
-        formats,
-        request.family,
-        result.address,
-        result.port,
-        request.setup,
-        fingerprints,
-        path=path,
-    )
-    return Command("Add", result.termination, media=Media((Stream(1, local=write_body(local)),)))
+    if path is not None:
+        local += f"\r\na=path:{read_path(path)}"
+    return Command("Add", result.termination, Media((Stream(1, None, local),)))
 
 
 def read_add_reply(command: Command) -> AddResult:
@@ -197,6 +230,19 @@ def read_add_reply(command: Command) -> AddResult:
 
 def to_modify(termination: str, change: StreamChange) -> Command:
     """The Modify request of a change. ``$`` in its Local descriptor keeps the address that the AGW chose before."""
+    remote = change.remote
+    if remote is None:
+        bare, octets = change, None
+    else:
+        bare, octets = replace(change, remote=None), remote_text(change.proto, change.family, remote)
+    control, local, events, signals = (_modify_parts if change.local_session is None else _make_modify_parts)(bare)
+    described = control is not None or local is not None or octets is not None
+    media = Media((Stream(1, control, local, octets),)) if described else None
+    return Command("Modify", termination, media, events, signals)
+
+
+def _make_modify_parts(change: StreamChange) -> Parts:
+    """What a Modify says whatever its remote end is."""
     media, formats = media_line(change.proto)
     properties = property_list(change)
     if change.reconnect:
@@ -206,45 +252,53 @@ def to_modify(termination: str, change: StreamChange) -> Command:
         path = None if change.local_session is None else session_path(change.proto, change.local_session)
         local = write_body(Body(media, change.proto, formats, change.family, None, None, change.setup, path=path))
     control = LocalControl(mode=change.mode, properties=properties) if properties or change.mode else None
-    remote = None if change.remote is None else remote_text(change.proto, change.family, change.remote)
-    described = control is not None or local is not None or remote is not None
-    return Command(
-        "Modify",
-        termination,
-        media=Media((Stream(1, control, local, remote),)) if described else None,
-        events=events_of(change.notify, change.inactivity, change.request_id, change.proto),
-        signals=signals_of(change.start_tls),
-    )
+    events = events_of(change.notify, change.inactivity, change.request_id, change.proto)
+    return control, local, events, signals_of(change.start_tls)
+
+
+_modify_parts = lru_cache(maxsize=256)(_make_modify_parts)
 
 
 def read_modify(command: Command, request: StreamRequest) -> StreamChange:
     """What a Modify changes on a termination that was added as ``request``; raises :class:`H248Error` 44x."""
     stream = stream_of(command)
-    values: Mapping[str, str] = {}
-    setup = remote = mode = session = None
+    control = local = remote = None
     if stream is not None:
-        values = read_properties(stream.control)
-        if stream.local is not None:
-            local = read_body(stream.local)
-            if local.proto != request.proto or local.family != request.family:
-                raise H248Error(449, f"a Modify cannot turn {request.proto} into {local.proto[:40]}")
-            setup = local.setup
-            session = read_session(local.path, local.proto)
-        remote = read_remote(stream.remote, request.proto)
-        mode = stream.control.mode if stream.control else None
-    notify, inactivity, request_id = read_events(command.events)
+        control, local, remote = stream.control, stream.local, stream.remote
+    read = _changed if local is None or (CHOOSE in local and len(local) <= _REMEMBERED) else _read_changed
+    change = read(control, local, command.events, command.signals, request.proto, request.family)
+    return change if remote is None else replace(change, remote=read_remote(remote, request.proto))
+
+
+def _read_changed(
+    control: LocalControl | None,
+    local_text: str | None,
+    events: Events | None,
+    signals: Signals | None,
+    proto: str,
+    family: str,
+) -> StreamChange:
+    """What a Modify changes whatever its remote end is."""
+    values = read_properties(control)
+    setup = session = None
+    if local_text is not None:
+        local = read_body(local_text)
+        if local.proto != proto or local.family != family:
+            raise H248Error(449, f"a Modify cannot turn {proto} into {local.proto[:40]}")
+        setup = local.setup
+        session = read_session(local.path, local.proto)
+    notify, inactivity, request_id = read_events(events)
     return StreamChange(
-        proto=request.proto,
-        family=request.family,
-        remote=remote,
+        proto=proto,
+        family=family,
         setup=setup,
         tcp_mode=values.get(packages.TCP_MODE),
         ignore_syn=read_flag(values, packages.IGNORE_SYN),
         source_filter=read_filter(values),
-        start_tls=read_signals(command.signals),
+        start_tls=read_signals(signals),
         inactivity=inactivity,
         notify=notify,
-        mode=mode,
+        mode=control.mode if control else None,
         request_id=request_id,
         tls_role=values.get(packages.TLS_ROLE),
         local_session=session,
@@ -253,6 +307,9 @@ def read_modify(command: Command, request: StreamRequest) -> StreamChange:
         latch=read_flag(values, packages.LATCH),
         reconnect=bool(read_flag(values, packages.RECONNECT)),
     )
+
+
+_changed = lru_cache(maxsize=256)(_read_changed)
 
 
 def modify_reply(termination: str) -> Command:

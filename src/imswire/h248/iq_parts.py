@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 from imswire.h248 import packages
-from imswire.h248.body import Body, Fingerprint, read_body, write_body
+from imswire.h248.body import Fingerprint, fingerprint_text, place_text, read_body, read_path
 from imswire.h248.errors import H248Error
 from imswire.h248.model import CHOOSE, Command, Event, Events, LocalControl, Parameter, Signal, Signals, Stream
 from imswire.h248.package_model import Kind, Type
@@ -52,17 +52,10 @@ def media_line(proto: str) -> tuple[str, str]:
 def remote_text(proto: str, family: str, remote: RemoteSpec) -> str:
     """The SDP of a Remote descriptor."""
     media, formats = media_line(proto)
-    body = Body(
-        media,
-        proto,
-        formats,
-        family,
-        remote.address,
-        remote.port,
-        fingerprints=remote.fingerprints,
-        path=remote.path,
-    )
-    return write_body(body)
+    text = place_text(family, remote.address, media, remote.port, proto, formats)
+    for fingerprint in remote.fingerprints:
+        text += f"\r\na=fingerprint:{fingerprint_text(fingerprint)}"
+    return text if remote.path is None else f"{text}\r\na=path:{read_path(remote.path)}"
 
 
 def read_remote(text: str | None, proto: str) -> RemoteSpec | None:

@@ -4,15 +4,19 @@ Most messages over Iq are Add, Modify and Subtract in the compact form without w
 here, and nothing else: the first thing that is otherwise gives None, and the whole message is read by
 :mod:`imswire.h248.grammar`, which knows every form and every error. What is the same in message after message (local
 control, events, signals) is read there too, once, and remembered by its text.
+
+A command of a call that was read so is remembered as a whole, without what differs from call to call, and
+:mod:`imswire.h248.usual` finds it again without any expression.
 """
 
 import re
 from typing import Final
 
 from imswire.base import ProtocolError
-from imswire.h248 import grammar
+from imswire.h248 import grammar, usual
 from imswire.h248.lexer import MID
 from imswire.h248.model import (
+    CHOOSE,
     CHOOSE_CONTEXT,
     ROOT,
     Action,
@@ -43,6 +47,9 @@ _COMMAND: Final = re.compile(
     rf"(?:(A|MF){_NAME}(?:\{{(?=[MES])(?:{_MEDIA}(?:,(?=E=|SG)|(?=\}})))?(?:({_EVENTS})(?:,(?=SG)|(?=\}})))?(SG{_FLAT})?\}})?"
     rf"|S{_NAME}(?:\{{(?:(AT\{{SA\}})|(SA)\{{nt/os{_COUNT},nt/or{_COUNT},nt/dur{_COUNT}\}})\}})?)([,}}])"
 )
+_NAMED: Final = 2
+_REMOTE: Final = 5
+"""Groups of a command: the name of its termination, and the octets of its Remote descriptor."""
 _NAMES: Final = {"A": "Add", "MF": "Modify"}
 _STATISTICS: Final = Audit(("Statistics",))
 _BLANKS: Final = " \t\r\n"
@@ -56,6 +63,12 @@ _parts: Final[dict[str, Command | None]] = {}
 def read(data: bytes) -> Message | None:
     """The message, or None where it is not written in that form."""
     text = data.decode("utf-8", "surrogateescape")
+    found = usual.read(text)
+    return _read(text) if found is None else found
+
+
+def _read(text: str) -> Message | None:
+    """The same, command by command."""
     head = _HEAD.match(text)
     if head is None or not MID.fullmatch(head[1]):
         return None
@@ -103,7 +116,13 @@ def _command(found: re.Match[str], reply: bool) -> Command | None:
             return Command("Subtract", subtracted, audit=_STATISTICS if asked else None)
         items = zip(("nt/os", "nt/or", "nt/dur"), (sent, received, duration), strict=True)
         return Command("Subtract", subtracted, statistics=tuple(Parameter(item, value) for item, value in items))
-    return None if name.upper() == ROOT else _described(_NAMES[kind], name, *described)
+    command = None if name.upper() == ROOT else _described(_NAMES[kind], name, *described)
+    if command is not None and command.media is not None and not reply and (kind == "MF" or name == CHOOSE):
+        place = found.span(_REMOTE)
+        end = found.end() - 1
+        split = end if place[0] < 0 else place[0]
+        usual.remember(kind, found.string[found.end(_NAMED) : split], found.string[max(place[1], split) : end], command)
+    return command
 
 
 def _described(

@@ -22,6 +22,7 @@ from imswire.h248.model import (
     Action,
     ErrorDescriptor,
     Message,
+    Transaction,
     TransactionAck,
     TransactionPending,
     TransactionReply,
@@ -128,9 +129,8 @@ class TransactionLayer:
             raise LimitExceeded("h248.outstanding", f"{self._waiting} requests wait for a reply")
         tid = self._allocate()
         record = _Record(tid, outgoing=True, state=Out.WAITING, now=now)
-        record.sent = Message(
-            self.mid, (*self._confirmations(), TransactionRequest(tid, tuple(actions))), version=self.version
-        )
+        transactions: tuple[Transaction, ...] = (*self._confirmations(), TransactionRequest(tid, tuple(actions)))
+        record.sent = Message(self.mid, transactions, None, self.version)
         self._outgoing[tid] = record
         self._waiting += 1
         if self.reliable:
@@ -147,10 +147,13 @@ class TransactionLayer:
         record = self._incoming.get(tid)
         if record is None or record.state is not In.EXECUTING:
             return []
-        immediate = record.pendings > 0 and not self.reliable
-        answer = TransactionReply(tid, tuple(actions), error, immediate)
-        record.sent = Message(self.mid, (answer,), version=self.version)
-        return self._incoming_step(record, On.ANSWER, now)
+        answer = TransactionReply(tid, tuple(actions), error, record.pendings > 0 and not self.reliable)
+        record.sent = Message(self.mid, (answer,), None, self.version)
+        if not self.reliable:
+            return self._incoming_step(record, On.ANSWER, now)
+        record.state = In.REPLIED  # the same row, where no answer asks for confirmation
+        self._keep(record, now)
+        return [Send(record.sent)]
 
     def receive(self, message: Message, now: float) -> list[Output]:
         """Take one message from the peer."""
@@ -158,17 +161,15 @@ class TransactionLayer:
         if message.error is not None:
             outputs.append(ErrorIn(message.error))
         for transaction in message.transactions:
-            match transaction:
-                case TransactionRequest():
-                    outputs += self._request_in(transaction, now)
-                case TransactionReply():
-                    outputs += self._reply_in(transaction, now)
-                case TransactionPending():
-                    record = self._outgoing.get(transaction.id)
-                    if record is not None:
-                        outputs += self._outgoing_step(record, On.PENDING, now)
-                case TransactionAck():
-                    outputs += self._acknowledged(transaction, now)
+            if type(transaction) is TransactionRequest:
+                outputs += self._request_in(transaction, now)
+            elif type(transaction) is TransactionReply:
+                outputs += self._reply_in(transaction, now)
+            elif type(transaction) is TransactionPending:
+                if (record := self._outgoing.get(transaction.id)) is not None:
+                    outputs += self._outgoing_step(record, On.PENDING, now)
+            elif type(transaction) is TransactionAck:
+                outputs += self._acknowledged(transaction, now)
         return outputs
 
     def expire(self, now: float) -> list[Output]:
@@ -227,11 +228,20 @@ class TransactionLayer:
     def _reply_in(self, reply: TransactionReply, now: float) -> list[Output]:
         record = self._outgoing.get(reply.id)
         if record is not None:
+            if self.reliable and not reply.immediate_ack:
+                return self._delivered(record, reply)
             return self._outgoing_step(record, On.REPLY, now, reply)
         if reply.id == 0 and reply.error is not None:
             return [ErrorIn(reply.error)]
         # A reply to nothing we know: confirm it if asked, so that its repetition ends.
         return [self._confirmation(reply.id)] if reply.immediate_ack else []
+
+    def _delivered(self, record: _Record, reply: TransactionReply) -> list[Output]:
+        """The row of REPLY over a reliable link: nobody repeats the reply, so that the transaction is over."""
+        record.state = record.sent = None
+        del self._outgoing[record.tid]
+        self._waiting -= 1
+        return [ReplyIn(record.tid, reply)]
 
     def _acknowledged(self, ack: TransactionAck, now: float) -> list[Output]:
         outputs: list[Output] = []

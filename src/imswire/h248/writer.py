@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, Final
 
-from imswire.h248 import packages
+from imswire.h248 import brief, packages
 from imswire.h248.atoms import mid_text, number_text, quoted_text, refuse, value_text, word_text
 from imswire.h248.cursor import UINT16, UINT32
 from imswire.h248.model import (
@@ -18,7 +18,6 @@ from imswire.h248.model import (
     Command,
     ErrorDescriptor,
     Event,
-    Events,
     LocalControl,
     Media,
     Message,
@@ -37,10 +36,6 @@ from imswire.h248.model import (
 from imswire.h248.tokens import TOKENS
 
 _CONTEXTS: Final = {NULL_CONTEXT: "-", CHOOSE_CONTEXT: "$", ALL_CONTEXTS: "*"}
-_REMEMBERED: Final = 256
-_TRANSACTIONS: Final[dict[type, str]] = {TransactionRequest: "T", TransactionReply: "P"}
-_BRIEF: Final = {"Add": "A", "Modify": "MF", "Subtract": "S"}
-_COUNTERS: Final = ("nt/os", "nt/or", "nt/dur")
 _LISTINGS: Final = {"and": ("[", ",", "]"), "or": ("{", ",", "}"), "range": ("[", ":", "]")}
 
 
@@ -51,42 +46,23 @@ def write(message: Message, *, pretty: bool = False, compact_tokens: bool | None
     Raises :class:`ProtocolError` ``h248.unwritable`` for what the grammar cannot carry.
     """
     short = not pretty if compact_tokens is None else compact_tokens
+    if short and not pretty and (made := brief.text(message, _command_text)) is not None:
+        return made.encode("utf-8", "surrogateescape")
     return _writer(pretty, short).message(message).encode("utf-8", "surrogateescape")
 
 
-def _counters(statistics: tuple[Parameter, ...]) -> str | None:
-    """The statistics of a termination in the compact form, None where they are others."""
-    if len(statistics) != len(_COUNTERS):
-        return None
-    values = []
-    for parameter, name in zip(statistics, _COUNTERS, strict=True):
-        value = parameter.value
-        if not isinstance(value, str) or parameter.name != name or not (value.isdigit() and value.isascii()):
-            return None
-        if parameter.body is not None or parameter.relation != "=":
-            return None
-        values.append(f"{name}={value}")
-    return f"SA{{{','.join(values)}}}"
-
-
-def _has_parts(action: Action) -> bool:
-    """It has more than commands."""
-    if action.error or action.unknown or action.priority is not None:
-        return True
-    return action.emergency or action.audit_context or bool(action.context_audit)
+def _command_text(command: Command) -> str:
+    """A command of a request in the compact form."""
+    return _writer(False, True).command(command, reply=False)
 
 
 class _Writer:
     """One style of writing. Methods return the text of an element; ``depth`` is its indentation."""
 
-    __slots__ = ("_brief", "_controls", "_equal", "_events_of", "_pretty", "_token")
+    __slots__ = ("_equal", "_pretty", "_token")
 
     def __init__(self, pretty: bool, short: bool) -> None:
         self._pretty = pretty
-        # Local control says what a realm is like, not what a call is like: few texts, each written many times.
-        self._controls: dict[tuple[LocalControl, int], str] = {}
-        self._events_of: dict[Events, str] = {}
-        self._brief = short and not pretty
         self._equal = " = " if pretty else "="
         self._token: Callable[[str], str] = TOKENS.__getitem__ if short else str
 
@@ -120,12 +96,6 @@ class _Writer:
         return head + ("\n" if self._pretty else "").join(map(self._transaction, message.transactions))
 
     def _transaction(self, transaction: Transaction) -> str:
-        kind = _TRANSACTIONS.get(type(transaction)) if self._brief else None
-        if kind is not None and isinstance(transaction, (TransactionRequest, TransactionReply)) and transaction.actions:
-            reply = kind == "P"
-            if isinstance(transaction, TransactionRequest) or not (transaction.error or transaction.immediate_ack):
-                actions = ",".join([self._action(action, reply=reply) for action in transaction.actions])
-                return f"{kind}={number_text(transaction.id)}{{{actions}}}"
         match transaction:
             case TransactionRequest():
                 if not transaction.actions:
@@ -161,9 +131,6 @@ class _Writer:
         return self._group(head, (quoted_text(error.text),) if error.text else (), depth)
 
     def _action(self, action: Action, *, reply: bool) -> str:
-        if self._brief and action.commands and not _has_parts(action):
-            context = _CONTEXTS.get(action.context) or number_text(action.context)
-            return f"C={context}{{{','.join([self._command(command, reply) for command in action.commands])}}}"
         items: list[str] = []
         if action.priority is not None:
             items.append(self._pair("Priority", number_text(action.priority, UINT16)))
@@ -174,7 +141,7 @@ class _Writer:
             if not action.context_audit:
                 refuse("a ContextAudit of nothing")
             items.append(self._group(self._token("ContextAudit"), map(self._token, action.context_audit), 2))
-        items += [self._command(command, reply) for command in action.commands]
+        items += [self.command(command, reply=reply) for command in action.commands]
         if action.error is not None:
             if not reply:
                 refuse("an error in an action request")
@@ -186,9 +153,8 @@ class _Writer:
 
     # --- commands and descriptors ---
 
-    def _command(self, command: Command, reply: bool) -> str:
-        if self._brief and (text := self._of_call(command, reply)) is not None:
-            return text
+    def command(self, command: Command, *, reply: bool) -> str:
+        """The text of a command of a request or a reply."""
         head = f"{'O-' if command.optional else ''}{'W-' if command.wildcard else ''}{self._token(command.name)}"
         if command.terminations is not None:
             head += self._equal + self._token("Context")
@@ -220,43 +186,6 @@ class _Writer:
             items.append(self._error(command.error, 3))
         return self._group(head, items, 2) if items else head
 
-    def _of_call(self, command: Command, reply: bool) -> str | None:
-        """What :meth:`_command` makes of a call's commands in the compact form, in a shorter way; None for others."""
-        head = _BRIEF.get(command.name)
-        media, audit, statistics = command.media, command.audit, command.statistics
-        if head is None or command.observed or command.service_change or command.packages or command.unknown:
-            return None
-        if command.error or command.terminations is not None or command.optional or command.wildcard:
-            return None
-        items = []
-        if media is not None:
-            stream = media.streams[0] if len(media.streams) == 1 and media.state is None else None
-            if stream is None or media.implicit_stream or stream.statistics is not None or stream.id != 1:
-                return None
-            items.append(f"M{{ST=1{{{','.join(self._stream(stream, 5))}}}}}")
-        if command.events is not None:
-            items.append(self._known_events(command.events))
-        if command.signals is not None:
-            if command.signals.unknown:
-                return None
-            items.append(f"SG{{{','.join([self._named(signal, 4) for signal in command.signals.signals])}}}")
-        if statistics is not None:
-            items.append(_counters(statistics) or self._statistics(statistics, 3))
-        if audit is not None:
-            if reply:
-                return None
-            items.append(f"AT{{{','.join(map(self._token, audit.items))}}}")
-        name = f"{head}={word_text(command.termination)}"
-        return f"{name}{{{','.join(items)}}}" if items else name
-
-    def _known_events(self, events: Events) -> str:
-        text = self._events_of.get(events)
-        if text is None:
-            if len(self._events_of) >= _REMEMBERED:
-                self._events_of.clear()
-            text = self._events_of[events] = self._events(events.request_id, events.events, "Events")
-        return text
-
     def _unknown(self, unknown: Unknown) -> str:
         return f"{self._token(unknown.name)} {unknown.text}" if unknown.text else self._token(unknown.name)
 
@@ -275,13 +204,7 @@ class _Writer:
     def _stream(self, stream: Stream, depth: int) -> list[str]:
         items = []
         if stream.control is not None:
-            key = stream.control, depth
-            control = self._controls.get(key)
-            if control is None:
-                if len(self._controls) >= _REMEMBERED:
-                    self._controls.clear()
-                control = self._controls[key] = self._control(stream.control, depth)
-            items.append(control)
+            items.append(self._control(stream.control, depth))
         if stream.local is not None:
             items.append(self._octets("Local", stream.local, depth))
         if stream.remote is not None:
