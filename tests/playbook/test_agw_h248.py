@@ -1,6 +1,7 @@
 """H.248 at the AGW engine: association, error codes, wildcards, audits, leaving service."""
 
 import pytest
+from msgspec.structs import replace
 from tests.playbook.agw_harness import Play, access_request, core_request, everywhere, settings
 
 from agw.core import events, orders
@@ -238,6 +239,17 @@ def test_a_failed_command_ends_its_transaction_and_an_optional_one_does_not() ->
             [430, 0, 0] if optional else [430]
         )
         assert bool(play.engine.store.contexts) is not optional
+
+
+def test_after_an_optional_add_without_a_port_the_next_command_is_carried_out() -> None:
+    play = Play()
+    play.busy = set(range(20000, 20100))
+    first = replace(iq.to_add(access_request()), optional=True)
+    reply = play.request(Action(CHOOSE_CONTEXT, (first, iq.to_add(core_request()))))
+    assert reply is not None
+    (action,) = reply.actions
+    assert [c.error.code if c.error else 0 for c in action.commands] == [510, 0]
+    assert [leg.request.realm for leg in play.engine.store.contexts[action.context].legs] == ["core"]
 
 
 def test_bad_messages_are_answered_and_logged() -> None:
