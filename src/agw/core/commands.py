@@ -124,8 +124,11 @@ class Runner:
         if len(self._queue) >= self._limit:
             self._reply(tid, (), error(510, "too many transactions are waiting"), now)
             return
-        self._queue.append((tid, request))
-        self._go(now)
+        if self._run is not None:
+            self._queue.append((tid, request))
+            return
+        run = self._run = _Run(tid, request)
+        self._go(run, now)
 
     def aborted(self, tid: int) -> None:
         """The transaction was answered otherwise (error 506); if it has not begun it never will."""
@@ -147,22 +150,18 @@ class Runner:
         if type(report) in _ANSWERS or (type(report) is orders.ListenFailed and leg.tcp is not Tcp.STARTING):
             run.waiting.discard(leg.id)
             if not run.waiting:
-                self._go(now)
+                self._go(run, now)
 
     # --- the loop ---
 
-    def _go(self, now: float) -> None:
-        run = self._run
-        while True:
-            if run is None:
-                if not self._queue:
-                    return
-                run = self._run = _Run(*self._queue.popleft())
-            if run.waiting or not self._carry_on(run, now):
-                return
+    def _go(self, run: _Run, now: float) -> None:
+        """Work off a transaction that waits for nothing, and those behind it."""
+        while self._carry_on(run, now):
             self._run = None
             self._reply(run.tid, tuple(run.done), None, now)
-            run = self._run
+            if not self._queue:
+                return
+            run = self._run = _Run(*self._queue.popleft())
 
     def _carry_on(self, run: _Run, now: float) -> bool:
         """Do what can be done; False where something has to be waited for, True when the transaction is complete."""

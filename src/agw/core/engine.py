@@ -1,7 +1,7 @@
 """The AGW worker as one pure machine: reports and H.248 in, orders and H.248 out."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from agw.core import events, orders, snapshot
 from agw.core.association import Association, State
@@ -90,6 +90,8 @@ class AgwEngine:
         self._draining = False
         self._resting = False
         self._rows: dict[type, Callable[[Any, float], None]] = {
+            **dict.fromkeys(get_args(orders.Report), self._reported),
+            events.FromController: self._message,
             events.BadFromController: self._bad_message,
             events.Start: lambda _, now: self._association.connect(),
             events.ControlUp: self._control_up,
@@ -100,7 +102,7 @@ class AgwEngine:
             events.Identities: self._new_identities,
             events.LogKeys: self._log_keys,
         }
-        """What becomes of an event that is neither a message of the controller nor a report of the executor."""
+        """What becomes of an event."""
 
     @property
     def resting(self) -> bool:
@@ -115,16 +117,12 @@ class AgwEngine:
     # --- the machine ---
 
     def handle(self, event: Event, now: float) -> Sequence[Command]:
-        if type(event) is events.FromController:
-            self._association.heard(now)
-            self._carry(self._layer.receive(event.message, now), now)
-        else:
-            row = self._rows.get(type(event))
-            if row is not None:
-                row(event, now)
-            else:
-                self._reported(event, now)
+        self._rows[type(event)](event, now)
         return self._taken() if self._out else ()
+
+    def _message(self, event: events.FromController, now: float) -> None:
+        self._association.heard(now)
+        self._carry(self._layer.receive(event.message, now), now)
 
     def _reported(self, report: Any, now: float) -> None:
         """One report of the executor."""

@@ -10,9 +10,14 @@ from agw.core.orders import Report
 from agw.core.snapshot import LegFacts
 from agw.shell.executor import Executor
 from agw.shell.relay import End
-from imswire.h248.model import Message, TransactionPending, TransactionReply, TransactionRequest
+from imswire.h248.model import Message, TransactionAck, TransactionPending, TransactionReply, TransactionRequest
 
-KINDS: dict[type, str] = {TransactionRequest: "request", TransactionReply: "reply", TransactionPending: "pending"}
+KINDS: dict[type, str] = {
+    TransactionRequest: "request",
+    TransactionReply: "reply",
+    TransactionPending: "pending",
+    TransactionAck: "ack",
+}
 
 
 class Tally:
@@ -37,8 +42,8 @@ class Tally:
         """MSRP messages of released terminations, by realm and outcome (rewritten, refused)."""
         self.bytes: Counter[tuple[str, ...]] = Counter()
         """Application octets of released terminations, by realm and direction."""
-        self.transactions: Counter[tuple[str, ...]] = Counter()
-        """H.248 transactions by direction and kind."""
+        self._in: dict[type, int] = dict.fromkeys(KINDS, 0)
+        self._out: dict[type, int] = dict.fromkeys(KINDS, 0)
         self.control: Counter[str] = Counter({"up": 0, "down": 0, "unreadable": 0})
         """The control link: came up, ended or could not be made, brought an unreadable message."""
 
@@ -107,7 +112,8 @@ class Tally:
     def event(self, event: events.Event) -> None:
         """One event of the control link."""
         if type(event) is events.FromController:
-            self._h248("in", event.message)
+            for transaction in event.message.transactions:
+                self._in[type(transaction)] += 1
         elif type(event) is events.ControlUp:
             self.control["up"] += 1
         elif type(event) is events.ControlDown:
@@ -117,11 +123,18 @@ class Tally:
 
     def sent(self, message: Message) -> None:
         """One message to the controller."""
-        self._h248("out", message)
+        for transaction in message.transactions:
+            self._out[type(transaction)] += 1
 
     def dropped(self, leg: int) -> None:
         """A connection that came from the wrong place."""
         self._connection(leg, "refused")
+
+    @property
+    def transactions(self) -> dict[tuple[str, ...], float]:
+        """H.248 transactions by direction and kind."""
+        ways = (("in", self._in), ("out", self._out))
+        return {(way, KINDS[kind]): count for way, counts in ways for kind, count in counts.items() if count}
 
     def octets(self) -> Counter[tuple[str, ...]]:
         """Application octets by realm and direction, those of living terminations included."""
@@ -169,7 +182,3 @@ class Tally:
 
     def _connection(self, leg: int, outcome: str) -> None:
         self.connections[self._realm(leg), outcome] += 1
-
-    def _h248(self, direction: str, message: Message) -> None:
-        for transaction in message.transactions:
-            self.transactions[direction, KINDS.get(type(transaction), "ack")] += 1
