@@ -41,8 +41,6 @@ _AUDIT_OCTETS = 64
 """Octets that one termination takes in an audit reply, at most, when no descriptor is asked for."""
 _CONTEXT_OCTETS = 20
 """Octets that one context takes in the list of all contexts, at most."""
-
-
 _STATISTICS = ("Statistics",)
 """What the controller asks of a termination that it subtracts."""
 _ANSWERS = frozenset((orders.Listening, orders.Released, orders.Counted))
@@ -156,12 +154,21 @@ class Runner:
 
     def _go(self, run: _Run, now: float) -> None:
         """Work off a transaction that waits for nothing, and those behind it."""
-        while self._carry_on(run, now):
+        try:
+            while self._carry_on(run, now):
+                self._run = None
+                self._reply(run.tid, tuple(run.done), None, now)
+                if not self._queue:
+                    return
+                run = self._run = _Run(*self._queue.popleft())
+        except Exception:
+            # A bug ends its own transaction, not those behind it.
             self._run = None
-            self._reply(run.tid, tuple(run.done), None, now)
-            if not self._queue:
-                return
-            run = self._run = _Run(*self._queue.popleft())
+            self._reply(run.tid, (), error(500), now)
+            if self._queue:
+                run = self._run = _Run(*self._queue.popleft())
+                self._go(run, now)
+            raise
 
     def _carry_on(self, run: _Run, now: float) -> bool:
         """Do what can be done; False where something has to be waited for, True when the transaction is complete."""
