@@ -95,11 +95,11 @@ class MediaControl:
         leg.request = request
         if spare and not leg.spare:
             leg.context.rechosen = True
-        if request.remote is not None:
-            self.held.end(leg.id)
-            self.early.end(leg.id)
-        elif not request.ignore_syn:
-            self.held.end(leg.id)
+        if before.remote is None:  # else nothing has waited for it
+            if request.remote is not None or not request.ignore_syn:
+                self.held.end(leg.id)
+            if request.remote is not None:
+                self.early.end(leg.id)
         if change.reconnect:
             self._reconnect(leg.context)
         elif leg.tcp is Tcp.WAITING:

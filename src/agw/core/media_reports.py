@@ -227,11 +227,13 @@ class MediaReports:
             control.record.trace(
                 leg, "bytes", a_to_c=received, c_to_a=sent, seconds=round(now - context.relay_since, 3)
             )
-        control.held.end(leg.id)
-        control.early.end(leg.id)
+        if leg.request.remote is None:  # else both have ended with it
+            control.held.end(leg.id)
+            control.early.end(leg.id)
         if not leg.spare:
             control.joining.end(context.id)
-        control.give_identity_back(leg)
+        if control.identities.give_back(leg.identity):
+            control.emit(orders.ForgetIdentity(leg.id, leg.identity))
         control.store.remove(leg)
 
     def _give_place_back(self, leg: Leg, now: float) -> None:
