@@ -1,6 +1,7 @@
 """H.248 at the AGW engine: association, error codes, wildcards, audits, leaving service."""
 
 import pytest
+from msgspec.structs import replace
 from tests.playbook.agw_harness import Play, access_request, core_request, everywhere, settings
 
 from agw.core import events, orders
@@ -27,6 +28,12 @@ def code_of(reply: TransactionReply | None) -> int:
     faults = [reply.error, *(a.error for a in reply.actions), *(c.error for a in reply.actions for c in a.commands)]
     (found,) = [fault.code for fault in faults if fault is not None]
     return found
+
+
+def code_of_any(reply: TransactionReply | None) -> int:
+    """The error code of a whole reply, 0 for none."""
+    assert reply is not None
+    return reply.error.code if reply.error is not None else 0
 
 
 def last_change(play: Play) -> ServiceChange:
@@ -238,6 +245,40 @@ def test_a_failed_command_ends_its_transaction_and_an_optional_one_does_not() ->
             [430, 0, 0] if optional else [430]
         )
         assert bool(play.engine.store.contexts) is not optional
+
+
+def test_after_an_optional_add_without_a_port_the_next_command_is_carried_out() -> None:
+    play = Play()
+    play.busy = set(range(20000, 20100))
+    first = replace(iq.to_add(access_request()), optional=True)
+    reply = play.request(Action(CHOOSE_CONTEXT, (first, iq.to_add(core_request()))))
+    assert reply is not None
+    (action,) = reply.actions
+    assert [c.error.code if c.error else 0 for c in action.commands] == [510, 0]
+    assert [leg.request.realm for leg in play.engine.store.contexts[action.context].legs] == ["core"]
+
+
+def test_a_bug_ends_its_own_transaction_and_not_those_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    play = Play()
+    call = play.originating()
+    play.silent = True
+    assert play.request(iq.add_pair(core_request(), access_request())) is None
+    assert play.request(Action(call.context, (modify(call.core.termination),))) is None
+    assert play.request(Action(call.context, (iq.to_subtract(call.core.termination),))) is None
+    running = max(play.engine.store.legs)
+    tid = play._tid - 2
+    with monkeypatch.context() as patch:
+        patch.setattr("agw.core.commands.modify_reply", bug)
+        play.post(orders.Listening(running, 30001))
+        with pytest.raises(RuntimeError):
+            play.post(orders.Listening(running + 1, 20001))
+    play.silent = False
+    play.post(orders.Released(call.core_leg, 0, 0))
+    assert [code_of_any(play.reply(tid + more)) for more in range(3)] == [0, 500, 0]
+    assert code_of_any(play.request(Action(call.context, (modify(call.access.termination),)))) == 0
 
 
 def test_bad_messages_are_answered_and_logged() -> None:

@@ -1,5 +1,7 @@
 """Both flows of TR 29.828 5.2.1.2 through the AGW engine, and what may go wrong with a leg."""
 
+from itertools import product
+
 import pytest
 from tests.playbook.agw_harness import OURS, UE, Play, access_request, core_request, settings
 
@@ -29,6 +31,21 @@ def test_originating_flow_with_an_active_core_peer() -> None:
     play.post(orders.TlsOpen(call.access_leg, "TLSv1.3", "TLS_AES_128_GCM_SHA256", "sha-256", bytes(32)))
     assert play.take(orders.StartRelay) == [orders.StartRelay(call.access_leg, call.core_leg)]
     assert play.notified() == []
+
+
+@pytest.mark.parametrize("mode", ["proxy", "merge"])
+@pytest.mark.parametrize("one, other", list(product([None, "active", "passive", "actpass", "holdconn"], repeat=2)))
+def test_who_dials_though_nobody_has_connected(mode: str, one: str | None, other: str | None) -> None:
+    """In merge mode a side that is to be active; otherwise both, where both are to be."""
+    play = Play()
+    remote = iq.RemoteSpec("198.51.100.9", 4444)
+    call = play.add(
+        core_request(remote=remote, setup=one, tcp_mode=mode),
+        access_request(remote=iq.RemoteSpec("192.0.2.77", 7000, UE), setup=other, tcp_mode=mode),
+    )
+    active = [leg for leg, setup in ((call.core_leg, one), (call.access_leg, other)) if setup == "active"]
+    dialled = [order.leg for order in play.take(orders.Dial)]
+    assert dialled == (active if mode == "merge" or len(active) == 2 else [])
 
 
 def test_order_to_start_tls_before_tcp_is_up() -> None:
@@ -106,6 +123,29 @@ def test_the_discard_port_names_no_port_to_filter_by(port: int) -> None:
     call.modify(call.access, remote=iq.RemoteSpec("192.0.2.77", port, UE))
     (order,) = play.take(orders.SetFilter)
     assert order.filter == SynFilter("source", "192.0.2.77", None)
+
+
+def test_a_filter_is_ordered_again_only_where_it_changes() -> None:
+    play = Play()
+    call = play.terminating(ignore_syn=True, source_filter="address")
+    play.take(orders.Listen)
+    for address, ordered in (("192.0.2.77", 1), ("192.0.2.77", 0), ("192.0.2.78", 1), ("192.0.2.78", 0)):
+        call.modify(call.access, remote=iq.RemoteSpec(address, 9, UE))
+        assert len(play.take(orders.SetFilter)) == ordered
+        assert play.filters[call.access_leg] == SynFilter("source", address)
+
+
+def test_a_filter_is_ordered_again_after_a_connection() -> None:
+    """The listening socket answers nobody while it has a connection, so that the same filter is to be told anew."""
+    play = Play()
+    call = play.terminating(source_filter="address", remote=iq.RemoteSpec("192.0.2.77", 9))
+    play.take(orders.Listen)
+    wanted = SynFilter("source", "192.0.2.77")
+    play.post(orders.Accepted(call.access_leg, "192.0.2.66", 50000))
+    assert play.take(orders.Drop) == [orders.Drop(call.access_leg)]
+    assert play.take(orders.SetFilter) == [orders.SetFilter(call.access_leg, wanted)]
+    call.modify(call.access, remote=iq.RemoteSpec("192.0.2.77", 9, UE))
+    assert play.take(orders.SetFilter) == []
 
 
 def test_a_connection_from_elsewhere_is_dropped_when_the_address_becomes_known() -> None:

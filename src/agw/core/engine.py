@@ -1,6 +1,7 @@
 """The AGW worker as one pure machine: reports and H.248 in, orders and H.248 out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_args
 
 from agw.core import events, orders, snapshot
 from agw.core.association import Association, State
@@ -88,6 +89,20 @@ class AgwEngine:
         self._drain_at: float | None = None
         self._draining = False
         self._resting = False
+        self._rows: dict[type, Callable[[Any, float], None]] = {
+            **dict.fromkeys(get_args(orders.Report), self._reported),
+            events.FromController: self._message,
+            events.BadFromController: self._bad_message,
+            events.Start: lambda _, now: self._association.connect(),
+            events.ControlUp: self._control_up,
+            events.ControlDown: self._control_down,
+            events.Drain: lambda _, now: self._drain(now),
+            events.Rest: lambda _, now: self._rest(wanted=True, now=now),
+            events.Resume: lambda _, now: self._rest(wanted=False, now=now),
+            events.Identities: self._new_identities,
+            events.LogKeys: self._log_keys,
+        }
+        """What becomes of an event."""
 
     @property
     def resting(self) -> bool:
@@ -102,42 +117,44 @@ class AgwEngine:
     # --- the machine ---
 
     def handle(self, event: Event, now: float) -> Sequence[Command]:
-        match event:
-            case events.FromController():
-                self._association.heard(now)
-                self._carry(self._layer.receive(event.message, now), now)
-            case events.BadFromController():
-                self._association.heard(now)
-                self._out.append(Log("warning", "bad message from the controller", {"error": event.text}))
-                if event.answer is not None:
-                    self._out.append(events.SendH248(event.answer))
-            case events.Start():
-                self._association.connect()
-            case events.ControlUp():
-                self._layer = self._new_layer(reliable=event.reliable)
-                self._association.up(event.peer, now)
-            case events.ControlDown():
-                self._carry(self._layer.reset(), now)
-                self._runner.clear()
-                self._association.down(event.reason, now)
-            case events.Drain():
-                self._drain(now)
-            case events.Rest() | events.Resume():
-                self._rest(isinstance(event, events.Rest), now)
-            case events.Identities():
-                for number in self._identities.replace(event.default, event.realms):
-                    self._out.append(orders.ForgetIdentity(0, number))
-            case events.LogKeys():
-                context = self.store.contexts.get(event.context)
-                if context is not None:
-                    context.key_log = event.file
-            case _:
-                leg = self._reports.take(event, now)
-                if leg is not None:
-                    self._runner.reported(leg, event, now)
-                if self._draining and not self.store.legs:
-                    self._association.announce_end(now)
-        return self._flush()
+        self._rows[type(event)](event, now)
+        return self._taken() if self._out else ()
+
+    def _message(self, event: events.FromController, now: float) -> None:
+        self._association.heard(now)
+        self._carry(self._layer.receive(event.message, now), now)
+
+    def _reported(self, report: Any, now: float) -> None:
+        """One report of the executor."""
+        leg = self._reports.take(report, now)
+        if leg is not None:
+            self._runner.reported(leg, report, now)
+        if self._draining and not self.store.legs:
+            self._association.announce_end(now)
+
+    def _bad_message(self, event: events.BadFromController, now: float) -> None:
+        self._association.heard(now)
+        self._out.append(Log("warning", "bad message from the controller", {"error": event.text}))
+        if event.answer is not None:
+            self._out.append(events.SendH248(event.answer))
+
+    def _control_up(self, event: events.ControlUp, now: float) -> None:
+        self._layer = self._new_layer(reliable=event.reliable)
+        self._association.up(event.peer, now)
+
+    def _control_down(self, event: events.ControlDown, now: float) -> None:
+        self._carry(self._layer.reset(), now)
+        self._runner.clear()
+        self._association.down(event.reason, now)
+
+    def _new_identities(self, event: events.Identities, _now: float) -> None:
+        for number in self._identities.replace(event.default, event.realms):
+            self._out.append(orders.ForgetIdentity(0, number))
+
+    def _log_keys(self, event: events.LogKeys, _now: float) -> None:
+        context = self.store.contexts.get(event.context)
+        if context is not None:
+            context.key_log = event.file
 
     def expire(self, now: float) -> Sequence[Command]:
         self._carry(self._layer.expire(now), now)
@@ -148,16 +165,14 @@ class AgwEngine:
         if self._drain_at is not None and self._drain_at <= now:
             self._drain_at = None
             self._release_all()
-        return self._flush()
+        return self._taken()
 
     def next_timer(self) -> float | None:
-        timers = (
-            self._layer.next_timer(),
-            self._association.next_timer(),
-            self._media.next_timer(),
-            self._drain_at,
-        )
-        return min((time for time in timers if time is not None), default=None)
+        due = self._layer.next_timer()
+        for other in (self._association.next_timer(), self._media.next_timer(), self._drain_at):
+            if other is not None and (due is None or other < due):
+                due = other
+        return due
 
     def snapshot(self, now: float, limit: int = 1_000, facts: snapshot.Facts = snapshot.no_facts) -> snapshot.Row:
         """What there is, in plain values; ``facts`` adds what only the sockets know (:mod:`agw.core.snapshot`)."""
@@ -168,28 +183,39 @@ class AgwEngine:
             "contexts": snapshot.contexts(self.store, now, limit, facts),
         }
 
+    def _taken(self) -> Sequence[Command]:
+        """The commands so far."""
+        commands = self._out.copy()
+        self._out.clear()
+        return commands
+
     # --- H.248 ---
 
     def _carry(self, outputs: Sequence[Output], now: float) -> None:
         for output in outputs:
-            match output:
-                case Send():
-                    self._out.append(events.SendH248(output.message))
-                case RequestIn():
-                    self._request_in(output.tid, output.request, now)
-                case RequestAborted():
-                    self._runner.aborted(output.tid)
-                case ReplyIn():
-                    self._reply_in(output.tid, output.reply, now)
-                case RequestTimeout():
-                    if not self._association.replied(output.tid, None, now):
-                        # The layer has repeated it where repeating makes sense: the controller does not answer.
-                        self._association.lose("a request was not answered")
-                case RequestFailed():
-                    self._association.replied(output.tid, TransactionReply(output.tid, error=output.error), now)
-                case ErrorIn():
-                    text = f"{output.error.code} {output.error.text}"
-                    self._out.append(Log("warning", "error from the controller", {"error": text}))
+            if type(output) is Send:
+                self._out.append(events.SendH248(output.message))
+            elif type(output) is RequestIn:
+                self._request_in(output.tid, output.request, now)
+            else:
+                self._carry_rare(output, now)
+
+    def _carry_rare(self, output: Output, now: float) -> None:
+        """What does not come with every call."""
+        match output:
+            case ReplyIn():
+                self._reply_in(output.tid, output.reply, now)
+            case RequestAborted():
+                self._runner.aborted(output.tid)
+            case RequestTimeout():
+                if not self._association.replied(output.tid, None, now):
+                    # The layer has repeated it where repeating makes sense: the controller does not answer.
+                    self._association.lose("a request was not answered")
+            case RequestFailed():
+                self._association.replied(output.tid, TransactionReply(output.tid, error=output.error), now)
+            case ErrorIn():
+                text = f"{output.error.code} {output.error.text}"
+                self._out.append(Log("warning", "error from the controller", {"error": text}))
 
     def _request_in(self, tid: int, request: TransactionRequest, now: float) -> None:
         if self._association.state is State.REGISTERING:
@@ -243,7 +269,7 @@ class AgwEngine:
 
     # --- leaving ---
 
-    def _rest(self, wanted: bool, now: float) -> None:
+    def _rest(self, *, wanted: bool, now: float) -> None:
         if self._draining or wanted is self._resting:
             return
         self._resting, self._runner.accepting = wanted, not wanted
@@ -269,11 +295,6 @@ class AgwEngine:
     def _release_all(self) -> None:
         for leg in list(self.store.legs.values()):
             self._media.release(leg)
-
-    def _flush(self) -> list[Command]:
-        out = self._out.copy()
-        self._out.clear()
-        return out
 
 
 def _audits(action: Action) -> bool:

@@ -40,7 +40,9 @@ class IdentityBook:
         if left > 0:
             self._used[number] = left
             return False
-        return self._used.pop(number, None) is not None and number not in self._current()
+        if self._used.pop(number, None) is None or number == self._default.number:
+            return False
+        return number not in self._current()
 
     def _current(self) -> set[int]:
         return {self._default.number, *(known.number for known in self._realms.values())}

@@ -22,9 +22,6 @@ from agw.settings import Settings
 from imswire.h248.errors import H248Error
 from imswire.h248.iq import MediaFailure, StreamChange, StreamRequest
 
-_TRIES = 16
-"""Local ports that are tried when others are in use by somebody else."""
-
 
 class MediaControl:
     """All legs of a worker. Commands go to ``emit``; failures go to ``notify`` (leg, failure)."""
@@ -63,9 +60,12 @@ class MediaControl:
         """Begin a termination; its Listening or ListenFailed report follows. Raises :class:`H248Error`."""
         realm = self._realms.get(request.realm)
         check_request(request, realm)
-        for leg in context.legs:
-            check_pair(leg.request, request)
-        beside = sibling(context, request)
+        beside = None
+        if context.legs:
+            for leg in context.legs:
+                check_pair(leg.request, request)
+            if len(context.legs) > 1:
+                beside = sibling(context, request)
         identity = self.identities.current(request.realm)
         wanted = request.fingerprint_hash
         if wanted is not None and wanted.lower() not in identity.fingerprints:
@@ -78,35 +78,43 @@ class MediaControl:
         leg = self.store.new_leg(context, request, place, now)
         leg.identity, leg.fingerprints = identity.number, identity.fingerprints
         self.identities.take(leg.identity)
-        if request.tls and realm is not None and realm.certificate_per_session:
+        if leg.secured and realm is not None and realm.certificate_per_session:
             self.emit(orders.MakeIdentity(leg.id, request.realm))
-        if leg.held:
+        if request.ignore_syn and leg.held:
             self.held.begin(leg.id, now)
         self.listen(leg, beside)
         return leg
 
     def modify(self, leg: Leg, change: StreamChange, now: float) -> None:
         """Apply a Modify; :meth:`advance` orders what follows. Raises :class:`H248Error`, then nothing has changed."""
-        request = change.applied(leg.request)
-        check_request(request, self._realms.get(request.realm))
-        if leg.other is not None:
-            check_pair(leg.other.request, request)
         before, spare = leg.request, leg.spare
+        request = change.applied(before)
+        check_request(request, self._realms.get(request.realm))
+        if change.tcp_mode is not None and leg.other is not None:
+            check_pair(leg.other.request, request)
         leg.request = request
         if spare and not leg.spare:
             leg.context.rechosen = True
-        if not leg.held:
-            self.held.end(leg.id)
-        if request.remote is not None:
-            self.early.end(leg.id)
+        if before.remote is None:  # else nothing has waited for it
+            if request.remote is not None or not request.ignore_syn:
+                self.held.end(leg.id)
+            if request.remote is not None:
+                self.early.end(leg.id)
         if change.reconnect:
             self._reconnect(leg.context)
-            return
-        if leg.tcp is Tcp.UP and leg.incoming and not leg.context.relaying:
+        elif leg.tcp is Tcp.WAITING:
+            # Where it is the one that was ordered last there is nothing to be told.
+            if leg.ordered != (filter := leg.filter) and (not leg.context.failed or leg.spare):
+                leg.ordered = filter
+                self.emit(orders.SetFilter(leg.id, filter))
+        elif leg.tcp is Tcp.UP:
+            self._modify_connected(leg, before)
+
+    def _modify_connected(self, leg: Leg, before: StreamRequest) -> None:
+        if leg.incoming and not leg.context.relaying:
             self.recheck_source(leg)
-        elif leg.tcp is Tcp.WAITING and (leg.spare or not leg.context.failed):
-            self.set_filter(leg)
-        new = request.remote.fingerprints if request.remote else ()
+        remote = leg.request.remote
+        new = remote.fingerprints if remote else ()
         old = before.remote.fingerprints if before.remote else ()
         if new and new != old and leg.tls in (Tls.HANDSHAKE, Tls.VERIFY):
             self.emit(orders.SetFingerprints(leg.id, new))
@@ -151,7 +159,7 @@ class MediaControl:
         """End a termination; its Released report follows."""
         if not leg.releasing:
             leg.releasing = True
-            self.emit(orders.Release(leg.id, keep=len(leg.context.legs) > 2))
+            self.emit(orders.Release(leg.id, None, len(leg.context.legs) > 2))
 
     def abandon(self, leg: Leg) -> None:
         """A termination that was not made, for want of a port: nothing of it stays. One that is being released, or was,
@@ -175,14 +183,19 @@ class MediaControl:
     # --- time ---
 
     def next_timer(self) -> float | None:
-        times = (self.held.next_timer(), self.joining.next_timer(), self.early.next_timer())
-        return min((time for time in times if time is not None), default=None)
+        due = self.held.next_timer()
+        for other in (self.joining.next_timer(), self.early.next_timer()):
+            if other is not None and (due is None or other < due):
+                due = other
+        return due
 
     def expire(self, now: float) -> None:
         """Give up what has waited too long."""
+        if not (self.early or self.held or self.joining):
+            return
         for number in self.early.due(now):
             leg = self.store.legs.get(number)
-            if leg is not None and leg.nobodys and not leg.request.tls:
+            if leg is not None and leg.nobodys and not leg.secured:
                 self.emit(orders.DropSilent(number))
         for number in self.held.due(now):
             leg = self.store.legs.get(number)
@@ -204,11 +217,13 @@ class MediaControl:
 
     def listen(self, leg: Leg, beside: Leg | None = None) -> None:
         leg.tried += 1
+        leg.ordered = filter = leg.filter
         shared = beside.id if beside is not None else None
-        self.emit(orders.Listen(leg.id, leg.place.address, leg.place.port, leg.filter, shared))
+        self.emit(orders.Listen(leg.id, leg.place.address, leg.place.port, filter, shared))
 
     def set_filter(self, leg: Leg) -> None:
-        self.emit(orders.SetFilter(leg.id, leg.filter))
+        leg.ordered = filter = leg.filter
+        self.emit(orders.SetFilter(leg.id, filter))
 
     def recheck_source(self, leg: Leg) -> None:
         """A connection that came before the remote address was known must be from there too (flow steps 11, 13)."""
@@ -237,21 +252,26 @@ class MediaControl:
             self._rechoose(context, now)
         if context.failed:
             return
-        legs = context.legs
+        legs, up = context.legs, False
         for leg in legs:
-            if leg.tcp is Tcp.UP and leg.tls is Tls.NONE:
-                self._start_tls(leg)
+            if leg.tcp is Tcp.UP:
+                up = True
+                if leg.tls is Tls.NONE:
+                    self._start_tls(leg)
         if len(legs) > 2:
             legs = self._chosen(context)
         if len(legs) != 2 or context.relaying:
             return
         a, b = legs
-        if a.releasing or b.releasing:
-            return
+        if (up or _may_begin(a.request, b.request)) and not (a.releasing or b.releasing):
+            self._connect(a, b, now)
+
+    def _connect(self, a: Leg, b: Leg, now: float) -> None:
+        """Dial where that is due, and join two legs that are ready."""
         self._dial_if_due(a, b)
         self._dial_if_due(b, a)
         if a.ready and b.ready and not a.nobodys and not b.nobodys:
-            self._join(*((b, a) if b.request.tls and not a.request.tls else (a, b)), now)
+            self._join(*((b, a) if b.secured and not a.secured else (a, b)), now)
 
     def _chosen(self, context: Context) -> list[Leg]:
         """The terminations that are to be joined; the others are connected, so that each may become one of them."""
@@ -299,14 +319,15 @@ class MediaControl:
 
         Where both sides are to be active, and in merge mode (5.16.2.3), nothing has to be waited for.
         """
-        if leg.tcp is not Tcp.WAITING or not leg.may_dial or leg.request.remote is None:
+        request = leg.request
+        if leg.tcp is not Tcp.WAITING or request.remote is None or not leg.may_dial:
             return
-        triggered = other.tcp is Tcp.UP and other.incoming
-        both_active = leg.request.setup == "active" and other.request.setup == "active" and not leg.spare
-        if not (triggered or both_active or leg.request.tcp_mode == "merge"):
+        triggered = other.incoming and other.tcp is Tcp.UP
+        both_active = request.setup == "active" and other.request.setup == "active" and not leg.spare
+        if not (triggered or both_active or request.tcp_mode == "merge"):
             return
         leg.tcp = Tcp.DIALLING
-        leg.peer = (leg.request.remote.address, leg.request.remote.port)
+        leg.peer = (request.remote.address, request.remote.port)
         self.record.trace(leg, "tcp", what="dialling", peer=address_text(leg.peer))
         self.emit(orders.Dial(leg.id, leg.place.address, leg.place.port, *leg.peer))
 
@@ -331,6 +352,13 @@ class MediaControl:
         if failure.kind != "fingerprint-mismatch":
             self.record.log("warning", "media failed", leg, kind=failure.kind, text=failure.text)
         self.notify(leg, failure, now)
+
+
+def _may_begin(one: StreamRequest, other: StreamRequest) -> bool:
+    """Whether something may have to be dialled though nobody has connected."""
+    if one.tcp_mode == "proxy" and other.tcp_mode == "proxy":
+        return one.setup == "active" and other.setup == "active"
+    return True
 
 
 def _within(address: str, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:

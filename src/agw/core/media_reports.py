@@ -23,6 +23,7 @@ class MediaReports:
 
     def __init__(self, control: MediaControl) -> None:
         self._control = control
+        self._legs = control.store.legs
         self._rows: dict[type, Callable[[Leg, Any, float], None]] = {
             orders.Listening: self._on_listening,
             orders.ListenFailed: self._on_listen_failed,
@@ -45,7 +46,7 @@ class MediaReports:
 
     def take(self, report: Report, now: float) -> Leg | None:
         """Take one report; returns its leg, unless the report is only for the record."""
-        leg = self._control.store.legs.get(report.leg)
+        leg = self._legs.get(report.leg)
         if leg is None:
             self._of_nobody(report, now)
             return None
@@ -83,10 +84,12 @@ class MediaReports:
             leg.tcp = Tcp.WAITING
             if leg.place.port != report.port:
                 leg.place = changed(leg.place, port=report.port)
-            self._control.record.trace(leg, "tcp", what="listening", filter=leg.filter.kind)
+            if self._control.record.tracing:
+                self._control.record.trace(leg, "tcp", what="listening", filter=leg.filter.kind)
             if leg.context.failed:
                 self._control.set_filter(leg)
-        self._control.advance(leg.context, now)
+        if len(leg.context.legs) > 1:
+            self._control.advance(leg.context, now)
 
     def _on_listen_failed(self, leg: Leg, report: orders.ListenFailed, now: float) -> None:
         """Another port, if that may help."""
@@ -206,9 +209,9 @@ class MediaReports:
         self._control.notify(leg, MediaFailure("remote-closed", report.text), now)
 
     def _on_released(self, leg: Leg, report: orders.Released, now: float) -> None:
+        control, context = self._control, leg.context
         leg.received, leg.sent = leg.before[0] + report.received, leg.before[1] + report.sent
         self._give_place_back(leg, now)
-        context = leg.context
         if len(context.legs) > 2:
             if context.relayed is not None and leg.id in context.relayed:
                 context.relaying = False
@@ -219,17 +222,19 @@ class MediaReports:
             # The survivor keeps its counters; nothing can be joined to it any more.
             context.relaying = False
             context.failed = context.failed or ("released" if context.relayed is not None else "")
-        if self._control.record.tracing and context.relayed is not None and leg.id == context.relayed[0]:
+        if control.record.tracing and context.relayed is not None and leg.id == context.relayed[0]:
             received, sent = leg.received - leg.before[0], leg.sent - leg.before[1]
-            self._control.record.trace(
+            control.record.trace(
                 leg, "bytes", a_to_c=received, c_to_a=sent, seconds=round(now - context.relay_since, 3)
             )
-        self._control.held.end(leg.id)
-        self._control.early.end(leg.id)
+        if leg.request.remote is None:  # else both have ended with it
+            control.held.end(leg.id)
+            control.early.end(leg.id)
         if not leg.spare:
-            self._control.joining.end(context.id)
-        self._control.give_identity_back(leg)
-        self._control.store.remove(leg)
+            control.joining.end(context.id)
+        if control.identities.give_back(leg.identity):
+            control.emit(orders.ForgetIdentity(leg.id, leg.identity))
+        control.store.remove(leg)
 
     def _give_place_back(self, leg: Leg, now: float) -> None:
         """The port is free again when its last termination is gone."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import Enum, auto
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -11,6 +12,16 @@ from imswire.h248.iq import StreamRequest, session_path, termination_name
 
 _ANY_PORTS = (0, 9)
 """Remote ports that name none: the active party puts 9 (discard) into its SDP (RFC 4145 4.1)."""
+
+
+_NEVER_ACCEPT = ("active", "holdconn")
+"""Roles in which this side waits for nobody (RFC 4145 4)."""
+
+
+@lru_cache(maxsize=4096)
+def _from(address: str, port: int | None, last_port: int | None, prefix: int | None) -> SynFilter:
+    """The filter for a source; those who come again mostly come from where they came from before."""
+    return SynFilter("source", address, port, last_port, prefix)
 
 
 class Tcp(Enum):
@@ -51,7 +62,8 @@ TLS_STATES = {
 
 class Leg:
     """One termination. ``id`` names its connection: it changes when the controller orders a new one. ``incoming`` tells
-    that the peer made the connection. ``identity`` and ``fingerprints`` are of the certificate that was announced."""
+    that the peer made the connection. ``identity`` and ``fingerprints`` are of the certificate that was announced.
+    ``secured``: it is TLS, which no Modify changes. ``ordered``: the SYN filter that the executor was told last."""
 
     __slots__ = (
         "before",
@@ -62,11 +74,13 @@ class Leg:
         "identity",
         "incoming",
         "name",
+        "ordered",
         "peer",
         "place",
         "received",
         "releasing",
         "request",
+        "secured",
         "sent",
         "since",
         "syns",
@@ -95,6 +109,8 @@ class Leg:
         self.received = 0
         self.sent = 0
         self.syns = 0
+        self.secured = request.tls
+        self.ordered: SynFilter | None = None
         self.tcp = Tcp.STARTING
         self.forget_connection()
 
@@ -102,7 +118,7 @@ class Leg:
         """As before anything was connected."""
         self.incoming = False
         self.peer: tuple[str, int] = ("", 0)
-        self.tls = Tls.NONE if self.request.tls else Tls.OPEN
+        self.tls = Tls.NONE if self.secured else Tls.OPEN
         self.tls_version = self.cipher = self.verified = ""
 
     @property
@@ -142,8 +158,11 @@ class Leg:
         An explicit mask or port range takes the place of the signalled address or port. With ``latch`` the signalled
         address means nothing: the peer is behind a NAT, and the first one that connects is taken.
         """
-        request, remote = self.request, self.request.remote
-        if not self.may_accept or self.held or (self.context.failed and not self.spare):
+        request = self.request
+        remote = request.remote
+        if request.setup in _NEVER_ACCEPT or (request.ignore_syn and remote is None):
+            return CLOSED
+        if self.context.failed and not self.spare:
             return CLOSED
         if request.source_filter == "off":
             return OPEN
@@ -158,7 +177,7 @@ class Leg:
                 first, last = request.source_ports
             elif signalled is not None and signalled.port not in _ANY_PORTS:
                 first = signalled.port
-        return SynFilter("source", address, first, last, prefix) if address or first else OPEN
+        return _from(address, first, last, prefix) if address or first else OPEN
 
     @property
     def held(self) -> bool:
@@ -173,7 +192,7 @@ class Leg:
     @property
     def may_accept(self) -> bool:
         """The signalled role lets the peer connect (RFC 4145 4)."""
-        return self.request.setup not in ("active", "holdconn")
+        return self.request.setup not in _NEVER_ACCEPT
 
     @property
     def may_dial(self) -> bool:
@@ -283,11 +302,12 @@ class Store:
 
     def new_leg(self, context: Context, request: StreamRequest, place: Place, now: float) -> Leg:
         """A termination named ``ip/<realm>/<number>``."""
-        self._next_leg += 1
-        leg = Leg(self._next_leg, termination_name(request.realm, self._next_leg), context, request, place, now)
+        number = self._next_leg = self._next_leg + 1
+        name = termination_name(request.realm, number)
+        leg = self.legs[number] = self.names[name.lower()] = Leg(number, name, context, request, place, now)
+        if not context.legs:  # it went with a first termination that came to nothing
+            self.contexts[context.id] = context
         context.legs.append(leg)
-        self.legs[leg.id] = leg
-        self.names[leg.name.lower()] = leg
         return leg
 
     def renew(self, leg: Leg) -> int:
@@ -305,9 +325,11 @@ class Store:
         """Forget a termination; its context goes with the last one (RFC 3525 6.1)."""
         self.legs.pop(leg.id, None)
         self.names.pop(leg.name.lower(), None)
-        if leg in leg.context.legs:
-            leg.context.legs.remove(leg)
-        self.drop_if_empty(leg.context)
+        context = leg.context
+        if leg in context.legs:
+            context.legs.remove(leg)
+        if not context.legs:
+            self.contexts.pop(context.id, None)
 
     def drop_if_empty(self, context: Context) -> None:
         """A context without terminations does not exist."""

@@ -14,7 +14,7 @@ type Fingerprints = tuple[tuple[str, bytes], ...]
 """(hash name in lower case, octets), as SDP gave them (RFC 8122)."""
 
 
-class SynFilter(Struct, frozen=True):
+class SynFilter(Struct, frozen=True, cache_hash=True):
     """Which SYNs a listening leg answers: every one, none, or those of some sources.
 
     Sources: ``address``, or the network that its first ``prefix`` bits name; "" is any address. ``port``, or the ports

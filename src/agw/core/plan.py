@@ -1,6 +1,5 @@
 """What can be joined with what, and which local addresses and ports it gets."""
 
-import heapq
 import ipaddress
 from collections import deque
 from collections.abc import Mapping
@@ -28,6 +27,9 @@ _REASONS = {
     "relay": "segments cannot be forwarded unterminated from sockets; order proxy or merge",
 }
 _MODES = {mode for mode, _, _ in RELAYS}
+_LEGS = ("tls", "tcp")
+_ANY_LEGS = {mode for mode in _MODES if all((mode, one, other) in RELAYS for one in _LEGS for other in _LEGS)}
+"""The modes in which whatever legs there are can be joined."""
 
 
 def check_mode(mode: str) -> None:
@@ -46,19 +48,24 @@ def relay_of(mode: str, one: bool, other: bool) -> str:
 
 def check_request(request: StreamRequest, realm: RealmSettings | None) -> None:
     """Refuse what cannot be done for one termination; raises :class:`H248Error` 449 or 501."""
-    check_mode(request.tcp_mode)
+    if request.tcp_mode not in _MODES:
+        check_mode(request.tcp_mode)
     if request.latch and (realm is None or not realm.latch):
         raise H248Error(449, f"realm {request.realm[:40]} does not learn remote addresses")
+    remote, mask = request.remote, request.source_mask
+    if remote is None and mask is None:
+        return
     version = 6 if request.family == "IP6" else 4
-    if request.remote is not None and _version(request.remote.address) != version:
-        raise H248Error(449, f"remote address {request.remote.address[:60]} is not {request.family}")
-    if request.source_mask is not None and _version(network_of(request.source_mask)[0]) != version:
-        raise H248Error(449, f"source mask {request.source_mask[:60]} is not {request.family}")
+    if remote is not None and _version(remote.address) != version:
+        raise H248Error(449, f"remote address {remote.address[:60]} is not {request.family}")
+    if mask is not None and _version(network_of(mask)[0]) != version:
+        raise H248Error(449, f"source mask {mask[:60]} is not {request.family}")
 
 
 def check_pair(one: StreamRequest, other: StreamRequest) -> None:
     """Refuse what cannot be joined; raises :class:`H248Error` 501."""
-    relay_of(other.tcp_mode, one.tls, other.tls)
+    if other.tcp_mode not in _ANY_LEGS:
+        relay_of(other.tcp_mode, one.tls, other.tls)
 
 
 @lru_cache(maxsize=4096)
@@ -103,17 +110,20 @@ class _Ports:
     def __init__(self, first: int, last: int, quarantine: float) -> None:
         self.system = first == 0
         self._fresh = deque(range(first, last + 1)) if first else deque[int]()
-        self._resting: list[tuple[float, int]] = []
+        self._resting: deque[tuple[float, int]] = deque()
+        """All rest equally long, so that whoever came first goes first."""
         self._quarantine = quarantine
 
     def _wake(self, now: float) -> None:
-        while self._resting and self._resting[0][0] <= now:
-            self._fresh.append(heapq.heappop(self._resting)[1])
+        resting = self._resting
+        while resting and resting[0][0] <= now:
+            self._fresh.append(resting.popleft()[1])
 
     def take(self, now: float) -> int | None:
         if self.system:
             return 0
-        self._wake(now)
+        if self._resting:
+            self._wake(now)
         return self._fresh.popleft() if self._fresh else None
 
     def take_this(self, port: int, now: float) -> bool:
@@ -127,7 +137,7 @@ class _Ports:
 
     def give_back(self, port: int, now: float) -> None:
         if not self.system:
-            heapq.heappush(self._resting, (now + self._quarantine, port))
+            self._resting.append((now + self._quarantine, port))
 
     def free(self, now: float) -> int:
         self._wake(now)
@@ -143,10 +153,14 @@ class PortAllocator:
     def __init__(self, realms: Mapping[str, RealmSettings], worker: int = 0, workers: int = 1) -> None:
         self._realms = realms
         self._ports: dict[tuple[str, str], _Ports] = {}
+        self._usual: dict[tuple[str, str], tuple[str, str, _Ports]] = {}
+        """Realm and family to the first address of that family, how it is advertised, and its ports."""
         for name, realm in realms.items():
             first, last = port_slice(realm.ports, worker, workers)
             for address in realm.addresses:
-                self._ports[name, address] = _Ports(first, last, realm.quarantine)
+                ports = self._ports[name, address] = _Ports(first, last, realm.quarantine)
+                family = "IP6" if ":" in address else "IP4"
+                self._usual.setdefault((name, family), (address, realm.advertise.get(address, address), ports))
 
     def take(self, realm: str, family: str, address: str | None, port: int | None, now: float) -> Place:
         """Take an address of ``family`` ("IP4" or "IP6") in ``realm``; None chooses.
@@ -154,6 +168,15 @@ class PortAllocator:
         Raises :class:`H248Error` 449 for a realm, family or address that this gateway does not have, 510 when out of
         ports.
         """
+        if address is None and port is None and (usual := self._usual.get((realm, family))) is not None:
+            local, advertised, ports = usual
+            chosen = ports.take(now)
+            if chosen is None:
+                raise H248Error(510, f"no free port in realm {realm}")
+            return Place(realm, local, advertised, chosen, family)
+        return self._take_named(realm, family, address, port, now)
+
+    def _take_named(self, realm: str, family: str, address: str | None, port: int | None, now: float) -> Place:
         settings = self._realms.get(realm)
         if settings is None:
             raise H248Error(449, f"IP realm cannot be {realm[:40]}")
@@ -164,10 +187,7 @@ class PortAllocator:
             if address is not None and same_address(address) not in (same_address(local), same_address(advertised)):
                 continue
             ports = self._ports[realm, local]
-            if port is None:
-                chosen = ports.take(now)
-            else:
-                chosen = port if ports.take_this(port, now) else None
+            chosen = ports.take(now) if port is None else port if ports.take_this(port, now) else None
             if chosen is None:
                 raise H248Error(510, f"no free port in realm {realm}")
             return Place(realm, local, advertised, chosen, family)

@@ -8,6 +8,10 @@ class Waits:
         self.seconds = seconds
         self._until: dict[int, float] = {}
 
+    def __bool__(self) -> bool:
+        """Somebody waits."""
+        return bool(self._until)
+
     def begin(self, number: int, now: float) -> None:
         """``number`` waits from now, unless it waits already."""
         if self.seconds and number not in self._until:

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from agw.core import orders
 from agw.core.orders import Report
 from agw.shell import sockets, synfilter
+from agw.shell.doorbell import Doorbell
 from agw.shell.legs import Counters, Door, LegState
 from imskit.logs import get_logger
 
 log = get_logger("agw.doors")
 
+_NOBODY = (orders.CLOSED,)
 _ACCEPT_AGAIN = 0.25  # seconds, when out of descriptors
 
 
@@ -37,23 +39,34 @@ class Doors:
         self._counters = counters
         self._adopt = adopt
         self._report = report
+        self._bell = Doorbell(loop, self._visited)
+
+    @property
+    def watched(self) -> int:
+        """Listening sockets that are watched."""
+        return self._bell.watched
+
+    def stop(self) -> None:
+        """Nobody is let in any more."""
+        self._bell.stop()
 
     def listen(self, order: orders.Listen) -> None:
-        leg = self._legs.setdefault(order.leg, LegState(order.leg))
+        number, port, filter = order.leg, order.port, order.filter
+        leg = self._legs.get(number)
+        if leg is None:
+            leg = self._legs[number] = LegState(number)
         if order.beside is not None:
             self._listen_beside(leg, order, order.beside)
             return
         try:
-            sock = sockets.listening(order.address, order.port, order.filter)
+            sock = sockets.listening(order.address, port, filter)
         except OSError as error:
-            self._report(orders.ListenFailed(leg.id, error.errno == errno.EADDRINUSE, error.strerror or str(error)))
+            self._report(orders.ListenFailed(number, error.errno == errno.EADDRINUSE, error.strerror or str(error)))
             return
-        door = leg.door = Door(sock)
-        door.filtered = order.filter.kind != "open"
-        door.admit(leg.id, order.filter)
-        if order.filter.kind != "closed":
+        door = leg.door = Door(sock, number, filter)
+        if filter.kind != "closed":
             self._open(door)
-        self._report(orders.Listening(leg.id, order.port or sock.getsockname()[1]))
+        self._report(orders.Listening(number, port or sock.getsockname()[1]))
 
     def _listen_beside(self, leg: LegState, order: orders.Listen, beside: int) -> None:
         owner = self._legs.get(beside)
@@ -82,14 +95,19 @@ class Doors:
         if not wanted:
             self._shut(door)
             return
-        door.filtered = True
-        synfilter.attach(door.sock, *wanted)
+        if door.stale:
+            self._turn_away(door)
+        if wanted != door.program:
+            door.filtered = True
+            synfilter.attach(door.sock, *wanted)
+            door.program = wanted
         self._open(door)
 
     def _open(self, door: Door) -> None:
-        if not door.open:
-            door.open = True
-            self._loop.add_reader(door.sock.fileno(), self._acceptable, door)
+        door.open = True
+        if not door.watched:
+            door.watched = True
+            self._bell.watch(door)
 
     def silence(self, leg: LegState) -> None:
         """This leg takes no connection from now on."""
@@ -104,16 +122,27 @@ class Doors:
 
     def _shut(self, door: Door) -> None:
         """Drop every SYN from now on. Who is connected already and was not accepted is nobody's: neither may he become
-        the peer of a later connection."""
+        the peer of a later connection. He is turned away when the poller tells of him, and at the latest before the
+        door opens again."""
         if not door.open:
             return
         door.open = False
-        door.filtered = True
-        self._loop.remove_reader(door.sock.fileno())
-        with contextlib.suppress(OSError):  # nobody is left, or no descriptor is: then it ends with the leg
+        door.filtered = door.stale = True
+        with contextlib.suppress(OSError):  # no memory is left: then it ends with the leg
             synfilter.attach(door.sock, orders.CLOSED)
+            door.program = _NOBODY
+
+    def _turn_away(self, door: Door) -> None:
+        """Close what came before the door was shut."""
+        door.stale = False
+        try:
             while True:
                 door.sock.accept()[0].close()
+        except BlockingIOError:  # nobody is left
+            pass
+        except OSError:  # no descriptor is: then it ends with the leg, and the poller need not tell of it till then
+            door.watched = False
+            self._bell.pause(door)
 
     def tell_held(self, leg: LegState) -> None:
         door = leg.door
@@ -129,9 +158,10 @@ class Doors:
         if door.filters:
             self._refresh(door)
             return
-        if door.open:
-            door.open = False
-            self._loop.remove_reader(door.sock.fileno())
+        door.open = False
+        if door.watched:
+            door.watched = False
+            self._bell.forget(door)
         door.sock.close()
 
     def hand_over(self, leg: LegState, heir: int) -> None:
@@ -141,16 +171,21 @@ class Doors:
         if new.door is not None:
             new.door.succeed(leg.id, heir)
 
-    def _acceptable(self, door: Door) -> None:
-        if not door.open:
-            return
+    def _visited(self, door: Door) -> None:
+        """Somebody waits at a door."""
+        if door.open:
+            self._accept(door)
+        elif door.watched:
+            self._turn_away(door)
+
+    def _accept(self, door: Door) -> None:
         try:
             sock, address = door.sock.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
         except OSError as error:  # out of descriptors: the connection stays in the backlog, try again a little later
             log.error("cannot accept", error=error.strerror)
-            self._loop.remove_reader(door.sock.fileno())
+            self._bell.pause(door)
             self._loop.call_later(_ACCEPT_AGAIN, self._accept_again, door)
             return
         taker = door.taker(address[0], address[1])
@@ -168,5 +203,5 @@ class Doors:
         self._report(orders.Accepted(leg.id, address[0], address[1]))
 
     def _accept_again(self, door: Door) -> None:
-        if door.open:
-            self._loop.add_reader(door.sock.fileno(), self._acceptable, door)
+        if door.watched:
+            self._bell.watch(door)

@@ -99,6 +99,7 @@ class Executor:
         """What is held at the moment, by kind: nothing of it may remain when all legs are released."""
         return {
             "legs": len(self._legs),
+            "doors": self._doors.watched,
             "relays": len(self._watcher.relays),
             "closing": len(self._watcher.closers),
             "timed": self._watcher.timed,
@@ -137,6 +138,7 @@ class Executor:
             self._doors.close(leg)
             self._abandon(leg)
         self._legs.clear()
+        self._doors.stop()
         self._watcher.close()
 
     # --- connections ---
@@ -285,6 +287,9 @@ class Executor:
             self._doors.hand_over(leg, order.heir)
         self._doors.close(leg)
         end = leg.end
+        if leg.sock is None and end is None:  # nobody was connected
+            self._report(orders.Released(order.leg, 0, 0))
+            return
         kept = False
         if end is not None and end.live:
             drain(end)

@@ -26,17 +26,20 @@ class Phase(Enum):
 
 
 class Door:
-    """``filters`` has for each leg the SYNs that it waits for, :data:`CLOSED` while it waits for none. ``open``: the
-    socket answers somebody, and the loop watches it. ``filtered``: it has, or had, a filter in the kernel, so that SYNs
-    may have met silence and an accepted socket inherits it. ``held``: SYNs that were dropped and told."""
+    """A listening socket, made for one leg. ``filters`` has for each leg the SYNs that it waits for, :data:`CLOSED`
+    while it waits for none. ``open``: the socket answers somebody; ``watched``: the doorbell knows it, from when it was
+    first open. ``stale``: it was shut, and somebody who came before may still wait to be accepted. ``program``: the
+    filters that are in force in the kernel. ``filtered``: it has, or had, a filter there, so that SYNs may have met
+    silence and an accepted socket inherits it. ``held``: SYNs that were dropped and told."""
 
-    __slots__ = ("filtered", "filters", "held", "open", "sock")
+    __slots__ = ("filtered", "filters", "held", "open", "program", "sock", "stale", "watched")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, leg: int, filter: SynFilter) -> None:
         self.sock = sock
-        self.filters: dict[int, SynFilter] = {}
-        self.open = False
-        self.filtered = False
+        self.filters: dict[int, SynFilter] = {leg: filter}
+        self.program: tuple[SynFilter, ...] = (filter,)
+        self.open = self.watched = self.stale = False
+        self.filtered = filter.kind != "open"
         self.held = 0
 
     @property

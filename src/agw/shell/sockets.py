@@ -7,6 +7,7 @@ from agw.core.orders import SynFilter
 from agw.shell import synfilter
 
 _BACKLOG = 8
+_STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 
 
 def family_of(address: str) -> socket.AddressFamily:
@@ -17,10 +18,11 @@ def family_of(address: str) -> socket.AddressFamily:
 def listening(address: str, port: int, filter: SynFilter) -> socket.socket:
     """A non-blocking socket that listens there, port 0 anywhere; from the first SYN on the filter is in force. Raises
     OSError."""
-    sock = socket.socket(family_of(address), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    family = family_of(address)
+    sock = socket.socket(family, _STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if sock.family == socket.AF_INET6:
+        if family is socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((address, port))
         if filter.kind != "open":

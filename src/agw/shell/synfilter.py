@@ -13,10 +13,12 @@ import struct
 
 from agw.core.orders import SynFilter
 
+_SOL_SOCKET = socket.SOL_SOCKET
 _SO_ATTACH_FILTER = 26
 _SO_DETACH_FILTER = 27
 _SO_MEMINFO = 55
-_SK_MEMINFO_DROPS = 8
+_MEMINFO = struct.Struct("32xI")
+"""Of the nine counters of SO_MEMINFO the last one, SK_MEMINFO_DROPS."""
 
 _LOAD_WORD = 0x20  # BPF_LD | BPF_W | BPF_ABS
 _LOAD_HALF = 0x28  # BPF_LD | BPF_H | BPF_ABS
@@ -84,7 +86,7 @@ def _compiled(*filters: SynFilter) -> tuple[bytes, object]:
 def attach(sock: socket.socket, *filters: SynFilter) -> None:
     """Let a socket admit what one of the filters admits, in place of what it admitted before. Raises OSError."""
     argument, _memory = _compiled(*filters)
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, argument)
+    sock.setsockopt(_SOL_SOCKET, _SO_ATTACH_FILTER, argument)
 
 
 def detach(sock: socket.socket) -> None:
@@ -95,7 +97,7 @@ def detach(sock: socket.socket) -> None:
 def dropped(sock: socket.socket) -> int:
     """How many segments the socket has dropped: for a listening one with a filter, the SYNs that met silence."""
     try:
-        info = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36)
+        info = sock.getsockopt(_SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
     except OSError:
         return 0
-    return int(struct.unpack_from("I", info, 4 * _SK_MEMINFO_DROPS)[0]) if len(info) >= 36 else 0
+    return int(_MEMINFO.unpack(info)[0]) if len(info) == _MEMINFO.size else 0

@@ -1,24 +1,31 @@
 """Counts what happens at a worker, from the reports of its sockets and the messages of its control link."""
 
 from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from agw.core import events, orders
 from agw.core.model import Store
 from agw.core.orders import Report
 from agw.core.snapshot import LegFacts
 from agw.shell.executor import Executor
-from imswire.h248.model import Message, TransactionPending, TransactionReply, TransactionRequest
+from agw.shell.relay import End
+from imswire.h248.model import Message, TransactionAck, TransactionPending, TransactionReply, TransactionRequest
 
-KINDS: dict[type, str] = {TransactionRequest: "request", TransactionReply: "reply", TransactionPending: "pending"}
+KINDS: dict[type, str] = {
+    TransactionRequest: "request",
+    TransactionReply: "reply",
+    TransactionPending: "pending",
+    TransactionAck: "ack",
+}
 
 
 class Tally:
-    """Counters since the start. Commands are counted before the executor sees them, reports before the engine does."""
+    """Counters since the start. Reports are counted before the engine sees them: ``store`` still has their legs."""
 
     def __init__(self, store: Store, executor: Executor) -> None:
         self._store = store
         self._executor = executor
-        self._realms: dict[int, str] = {}
         self._unverified: set[int] = set()
         self._held: dict[int, int] = {}
         self.connections: Counter[tuple[str, ...]] = Counter()
@@ -35,98 +42,123 @@ class Tally:
         """MSRP messages of released terminations, by realm and outcome (rewritten, refused)."""
         self.bytes: Counter[tuple[str, ...]] = Counter()
         """Application octets of released terminations, by realm and direction."""
-        self.transactions: Counter[tuple[str, ...]] = Counter()
-        """H.248 transactions by direction and kind."""
+        self._in: dict[type, int] = dict.fromkeys(KINDS, 0)
+        self._out: dict[type, int] = dict.fromkeys(KINDS, 0)
         self.control: Counter[str] = Counter({"up": 0, "down": 0, "unreadable": 0})
         """The control link: came up, ended or could not be made, brought an unreadable message."""
 
+        self._rows: dict[type, Callable[[Any], None]] = {
+            orders.Accepted: lambda report: self._connection(report.leg, "accepted"),
+            orders.Connected: lambda report: self._connection(report.leg, "dialled"),
+            orders.Silent: lambda report: self._connection(report.leg, "refused"),
+            orders.DialFailed: lambda report: self._connection(report.leg, "dial-failed"),
+            orders.HandshakeDone: self._on_handshake,
+            orders.TlsOpen: self._on_open,
+            orders.VerifyFailed: self._on_verify_failed,
+            orders.TlsFailed: self._on_tls_failed,
+            orders.SynHeld: self._on_syn_held,
+            orders.RelayEnded: self._on_relay_ended,
+            orders.Released: self._on_released,
+        }
+
     def report(self, report: Report) -> None:
         """One report of the executor."""
-        match report:
-            case orders.Accepted():
-                self._connection(report.leg, "accepted")
-            case orders.Connected():
-                self._connection(report.leg, "dialled")
-            case orders.Silent():
-                self._connection(report.leg, "refused")
-            case orders.DialFailed():
-                self._connection(report.leg, "dial-failed")
-            case orders.HandshakeDone():
-                self.handshakes[report.version, "complete"] += 1
-                self._unverified.add(report.leg)
-            case orders.TlsOpen():
-                if report.leg not in self._unverified:
-                    self.handshakes[report.version, "complete"] += 1
-                self._unverified.discard(report.leg)
-                self.verifications["verified"] += 1
-            case orders.VerifyFailed():
-                if report.leg not in self._unverified:
-                    self.handshakes["none", "refused"] += 1
-                self._unverified.discard(report.leg)
-                self.verifications[report.what] += 1
-            case orders.TlsFailed():
-                if report.leg in self._unverified:
-                    self.verifications["timeout"] += 1
-                else:
-                    self.handshakes["none", "failed"] += 1
-                self._unverified.discard(report.leg)
-            case orders.SynHeld():
-                new = report.count - self._held.get(report.leg, 0)
-                self._held[report.leg] = report.count
-                self.syn_held[self._realm(report.leg)] += max(0, new)
-            case orders.RelayEnded():
-                self.relays["orderly" if report.orderly else "failed"] += 1
-            case orders.Released():
-                realm = self._realm(report.leg)
-                self.bytes[realm, "received"] += report.received
-                self.bytes[realm, "sent"] += report.sent
-                self.msrp[realm, "rewritten"] += report.rewritten
-                self.msrp[realm, "refused"] += report.refused
-                self._realms.pop(report.leg, None)
-                self._unverified.discard(report.leg)
-                self._held.pop(report.leg, None)
+        row = self._rows.get(type(report))
+        if row is not None:
+            row(report)
+
+    def _on_handshake(self, report: orders.HandshakeDone) -> None:
+        self.handshakes[report.version, "complete"] += 1
+        self._unverified.add(report.leg)
+
+    def _on_open(self, report: orders.TlsOpen) -> None:
+        if report.leg not in self._unverified:
+            self.handshakes[report.version, "complete"] += 1
+        self._unverified.discard(report.leg)
+        self.verifications["verified"] += 1
+
+    def _on_verify_failed(self, report: orders.VerifyFailed) -> None:
+        if report.leg not in self._unverified:
+            self.handshakes["none", "refused"] += 1
+        self._unverified.discard(report.leg)
+        self.verifications[report.what] += 1
+
+    def _on_tls_failed(self, report: orders.TlsFailed) -> None:
+        if report.leg in self._unverified:
+            self.verifications["timeout"] += 1
+        else:
+            self.handshakes["none", "failed"] += 1
+        self._unverified.discard(report.leg)
+
+    def _on_syn_held(self, report: orders.SynHeld) -> None:
+        new = report.count - self._held.get(report.leg, 0)
+        self._held[report.leg] = report.count
+        self.syn_held[self._realm(report.leg)] += max(0, new)
+
+    def _on_relay_ended(self, report: orders.RelayEnded) -> None:
+        self.relays["orderly" if report.orderly else "failed"] += 1
+
+    def _on_released(self, report: orders.Released) -> None:
+        leg = report.leg
+        if report.received or report.sent or report.rewritten or report.refused:
+            realm = self._realm(leg)
+            self.bytes[realm, "received"] += report.received
+            self.bytes[realm, "sent"] += report.sent
+            self.msrp[realm, "rewritten"] += report.rewritten
+            self.msrp[realm, "refused"] += report.refused
+        self._unverified.discard(leg)
+        self._held.pop(leg, None)
 
     def event(self, event: events.Event) -> None:
         """One event of the control link."""
-        match event:
-            case events.FromController():
-                self._h248("in", event.message)
-            case events.ControlUp():
-                self.control["up"] += 1
-            case events.ControlDown():
-                self.control["down"] += 1
-            case events.BadFromController():
-                self.control["unreadable"] += 1
+        if type(event) is events.FromController:
+            for transaction in event.message.transactions:
+                self._in[type(transaction)] += 1
+        elif type(event) is events.ControlUp:
+            self.control["up"] += 1
+        elif type(event) is events.ControlDown:
+            self.control["down"] += 1
+        elif type(event) is events.BadFromController:
+            self.control["unreadable"] += 1
 
-    def command(self, command: events.Command) -> None:
-        """One command of the engine."""
-        if type(command) is events.SendH248:
-            self._h248("out", command.message)
-        elif type(command) is orders.Drop:
-            self._connection(command.leg, "refused")
-        elif isinstance(command, (orders.Listen, orders.Dial)) and (leg := self._store.legs.get(command.leg)):
-            self._realms[command.leg] = leg.place.realm
+    def sent(self, message: Message) -> None:
+        """One message to the controller."""
+        for transaction in message.transactions:
+            self._out[type(transaction)] += 1
+
+    def dropped(self, leg: int) -> None:
+        """A connection that came from the wrong place."""
+        self._connection(leg, "refused")
+
+    @property
+    def transactions(self) -> dict[tuple[str, ...], float]:
+        """H.248 transactions by direction and kind."""
+        ways = (("in", self._in), ("out", self._out))
+        return {(way, KINDS[kind]): count for way, counts in ways for kind, count in counts.items() if count}
 
     def octets(self) -> Counter[tuple[str, ...]]:
         """Application octets by realm and direction, those of living terminations included."""
         total = self.bytes.copy()
-        for leg, realm in self._realms.items():
-            end = self._executor.end_of(leg)
-            if end is not None:
-                total[realm, "received"] += end.received
-                total[realm, "sent"] += end.sent
+        for realm, end in self._ends():
+            total[realm, "received"] += end.received
+            total[realm, "sent"] += end.sent
         return total
 
     def messages(self) -> Counter[tuple[str, ...]]:
         """MSRP messages by realm and outcome, those of living terminations included."""
         total = self.msrp.copy()
-        for leg, realm in self._realms.items():
-            end = self._executor.end_of(leg)
-            if end is not None:
-                rewritten, refused = end.messages
-                total[realm, "rewritten"] += rewritten
-                total[realm, "refused"] += refused
+        for realm, end in self._ends():
+            rewritten, refused = end.messages
+            total[realm, "rewritten"] += rewritten
+            total[realm, "refused"] += refused
         return total
+
+    def _ends(self) -> Iterator[tuple[str, End]]:
+        """Relay ends of living terminations, with their realms."""
+        for number, leg in self._store.legs.items():
+            end = self._executor.end_of(number)
+            if end is not None:
+                yield leg.place.realm, end
 
     def facts(self, leg: int) -> LegFacts:
         """What the sockets of a leg tell beside the engine."""
@@ -141,12 +173,12 @@ class Tally:
             syn_held=self._held.get(leg, 0),
         )
 
-    def _realm(self, leg: int) -> str:
-        return self._realms.get(leg, "none")
+    def _realm(self, number: int) -> str:
+        store = self._store
+        leg = store.legs.get(number)
+        if leg is None and number in store.former:
+            leg = store.former[number].leg
+        return "none" if leg is None else leg.place.realm
 
     def _connection(self, leg: int, outcome: str) -> None:
         self.connections[self._realm(leg), outcome] += 1
-
-    def _h248(self, direction: str, message: Message) -> None:
-        for transaction in message.transactions:
-            self.transactions[direction, KINDS.get(type(transaction), "ack")] += 1

@@ -6,8 +6,10 @@ import gc
 import json
 import os
 import signal
+from collections.abc import Callable
+from typing import Any, get_args
 
-from agw.core import events
+from agw.core import events, orders
 from agw.core.engine import AgwEngine
 from agw.core.orders import Report
 from agw.settings import Settings
@@ -75,6 +77,17 @@ class Worker:
         self.metrics = measures(settings, self.engine, self.executor, self.tally, now, expiry)
         looks = handlers(settings, self.engine, self.executor, self.tally, now, expiry)
         self.admin = AdminServer({**looks, **orders_of(self.engine, self.rotate, self.log_keys, expiry, self.rest)})
+        self._rows: dict[type, Callable[[Any], None]] = {
+            **dict.fromkeys(get_args(orders.Order), self.executor.execute),
+            events.SendH248: self._send,
+            events.Trace: lambda command: self.tracer.write(command.kind, **command.fields),
+            events.Log: lambda command: getattr(self._log, command.level)(command.event, **command.fields),
+            events.ConnectControl: lambda _: self.control.connect(),
+            events.DisconnectControl: lambda command: self.control.disconnect(command.reason),
+            events.Registered: lambda command: self.served.set() if command.up else None,
+            events.Exit: lambda _: self.gone.set(),
+            orders.Drop: self._drop,
+        }
         self._trimmer = Trimmer(lambda: len(self.engine.store.contexts), loop=loop)
         self.driver.post(self.identities.current)
 
@@ -130,25 +143,15 @@ class Worker:
         self.driver.post(event)
 
     def _execute(self, command: events.Command) -> None:
-        self.tally.command(command)
-        match command:
-            case events.SendH248():
-                self.control.send(command.message)
-            case events.Trace():
-                self.tracer.write(command.kind, **command.fields)
-            case events.Log():
-                getattr(self._log, command.level)(command.event, **command.fields)
-            case events.ConnectControl():
-                self.control.connect()
-            case events.DisconnectControl():
-                self.control.disconnect(command.reason)
-            case events.Registered():
-                if command.up:
-                    self.served.set()
-            case events.Exit():
-                self.gone.set()
-            case _:
-                self.executor.execute(command)
+        self._rows[type(command)](command)
+
+    def _send(self, command: events.SendH248) -> None:
+        self.tally.sent(command.message)
+        self.control.send(command.message)
+
+    def _drop(self, order: orders.Drop) -> None:
+        self.tally.dropped(order.leg)
+        self.executor.execute(order)
 
 
 async def run_worker(settings: Settings, number: int, workers: int, ready_fd: int | None) -> int:

@@ -29,6 +29,7 @@ from agw.core import orders
 from agw.core.orders import CLOSED
 from agw.settings import LimitSettings, TimerSettings, TlsSettings
 from agw.shell import sockets
+from agw.shell.legs import LegState
 from agw.shell.sockets import has_sent
 from imskit.clock import ManualClock
 
@@ -371,8 +372,15 @@ def test_orders_that_are_waited_for_are_answered_even_where_they_raise(monkeypat
                     r(orders.Listen(1, "127.0.0.1", 0, CLOSED))
             assert r.seen(orders.ListenFailed, 1)
             r.listen(2)
+            doors = r.executor._doors
+            close = doors.close
+
+            def closing(leg: LegState) -> None:
+                close(leg)
+                bug()
+
             with monkeypatch.context() as patch:
-                patch.setattr(r.executor, "_close_orderly", bug)
+                patch.setattr(doors, "close", closing)
                 with pytest.raises(RuntimeError):
                     r(orders.Release(2))
             assert r.seen(orders.Released, 2)

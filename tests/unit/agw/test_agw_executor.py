@@ -187,6 +187,54 @@ def test_who_queued_behind_the_accepted_connection_is_not_taken_for_a_later_one(
     on_loop(main)
 
 
+def test_who_came_before_the_door_was_shut_is_turned_away_though_it_opens_at_once() -> None:
+    """Nothing of the loop runs between the orders, so that the poller has told of nobody yet."""
+
+    async def main() -> None:
+        async with rig() as r:
+            port = r.listen(1)
+            strangers = [connect(port) for _ in range(2)]
+            r(orders.SetFilter(1, CLOSED))
+            r(orders.SetFilter(1, orders.OPEN))
+            late = await asyncio.to_thread(connect, port)
+            assert (await r.wait(orders.Accepted, 1)).port == late.getsockname()[1]
+            for stranger in strangers:
+                assert await asyncio.to_thread(stranger.recv, 1) == b""
+            for client in (*strangers, late):
+                client.close()
+
+    on_loop(main)
+
+
+def test_who_came_before_the_door_was_shut_is_turned_away_while_it_stays_shut() -> None:
+    async def main() -> None:
+        async with rig() as r:
+            port = r.listen(1)
+            strangers = [connect(port) for _ in range(2)]
+            r(orders.SetFilter(1, CLOSED))
+            for stranger in strangers:
+                assert await asyncio.to_thread(stranger.recv, 1) == b""
+                stranger.close()
+            assert not r.seen(orders.Accepted, 1)
+
+    on_loop(main)
+
+
+def test_many_doors_are_answered_in_one_turn_and_leave_nothing_behind() -> None:
+    async def main() -> None:
+        async with rig() as r:
+            ports = [r.listen(leg) for leg in range(1, 40)]
+            clients = [connect(port) for port in ports]
+            for leg in range(1, 40):
+                await r.wait(orders.Accepted, leg)
+                r(orders.Release(leg))
+            assert r.executor.held["doors"] == 0
+            for client in clients:
+                client.close()
+
+    on_loop(main)
+
+
 def test_a_filter_that_crosses_with_an_accepted_connection_opens_nothing() -> None:
     async def main() -> None:
         async with rig() as r:

@@ -78,6 +78,21 @@ def test_first_address_of_the_family_is_taken_and_the_advertised_one_told() -> N
     assert ports.take("access", "IP4", "192.0.2.1", 20001, 0.0).address == "10.0.0.1"
 
 
+@pytest.mark.parametrize("family", ["IP4", "IP6"])
+def test_the_usual_choice_is_what_the_general_way_finds(family: str) -> None:
+    usual, general = allocator(), allocator()
+    for _ in range(2):
+        chosen = usual.take("access", family, None, None, 0.0)
+        assert chosen == general._take_named("access", family, None, None, 0.0)
+    for ports in (usual.take, general._take_named):
+        with pytest.raises(H248Error) as refused:
+            ports("access", family, None, None, 0.0)
+        assert str(refused.value).endswith("no free port in realm access")
+        with pytest.raises(H248Error) as refused:
+            ports("video", family, None, None, 0.0)
+        assert refused.value.code == 449
+
+
 def test_out_of_ports_and_quarantine() -> None:
     ports = allocator(quarantine=30.0)
     places = [ports.take("access", "IP6", None, None, 0.0) for _ in range(2)]
