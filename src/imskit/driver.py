@@ -22,7 +22,7 @@ log = get_logger("imskit.driver")
 _AFTER_BUG = 0.1
 # Seconds that a timer may be late. Under load some timer runs out in every millisecond: they are taken together, and
 # while one is armed that runs out within this time the machine is not asked for another.
-_LATE = 0.01
+_LATE = 0.02
 # Seconds of lateness that mean that the loop stood still. libuv runs timers after the callbacks of the sockets that it
 # found ready, so that a long callback lets a timer run out whose answer arrived meanwhile and is still in its socket:
 # the poller has one more round first. No more than one: under a flood it always finds something.

@@ -49,7 +49,7 @@ class UdpSocket:
             self._sock.connect(connect)  # ICMP errors are reported on connected sockets only
         self._connected = connect
         self._longer_names = self._sock.family == socket.AF_INET6  # flow info and scope follow
-        self._next = bytearray(4)
+        self._descriptor = self._sock.fileno()
         self.local: Address = local_address(self._sock)
         self.on_datagram = on_datagram
         self._on_error = on_error
@@ -168,13 +168,10 @@ class UdpSocket:
                 continue
             self.received += 1
             deliver(data, remote[:2] if self._longer_names else remote)
-            if self.closed or not self._more():
+            # The kernel is asked for the length of the next one, for to receive and find nothing costs an exception
+            # in each wake-up. An empty datagram looks like none and has a wake-up of its own.
+            if self.closed or ioctl(self._descriptor, FIONREAD, _NOTHING) == _NOTHING:
                 return
-
-    def _more(self) -> bool:
-        """Whether another datagram waits: to receive and find nothing would cost an exception for each wake-up."""
-        ioctl(self._sock, FIONREAD, self._next)  # the length of the next one; an empty one has another wake-up
-        return self._next != _NOTHING
 
     def _failed(self, error: OSError) -> None:
         if self._on_error is not None:

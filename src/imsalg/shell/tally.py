@@ -43,7 +43,10 @@ class SipTally:
             method = message.method
             methods[method if method in methods else "other"] += 1
         elif type(message) is Response:
-            cseq = message.headers.get("cseq") or ""
+            try:
+                cseq = message.headers.first("cseq")
+            except ValueError:  # an answer to a request that had none
+                cseq = ""
             method = self._methods.get(cseq) or self._method_of(cseq)
             by_method = self._responses.get(flow.realm) or self._new_responses(flow.realm)
             statuses = by_method[method]
