@@ -5,7 +5,7 @@ Nothing else in the project creates tasks (:func:`spawn`) or starts an event loo
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import uvloop
@@ -22,7 +22,7 @@ log = get_logger("imskit.driver")
 _AFTER_BUG = 0.1
 # Seconds that a timer may be late. Under load some timer runs out in every millisecond: they are taken together, and
 # while one is armed that runs out within this time the machine is not asked for another.
-_LATE = 0.01
+_LATE = 0.02
 # Seconds of lateness that mean that the loop stood still. libuv runs timers after the callbacks of the sockets that it
 # found ready, so that a long callback lets a timer run out whose answer arrived meanwhile and is still in its socket:
 # the poller has one more round first. No more than one: under a flood it always finds something.
@@ -36,8 +36,9 @@ class Driver[E, C]:
     is armed for ``machine.next_timer()``. An exception that escapes from the machine or from ``execute`` is a bug; it
     goes to ``on_bug(error, event)`` (``event`` is None when a timer ran) and the queue goes on.
 
-    Without ``clock`` the driver runs on ``loop`` (or the running loop). Not thread safe: other threads use
-    ``loop.call_soon_threadsafe(driver.post, event)``.
+    Commands of a type that ``orders`` names go there instead of to ``execute``: the frequent ones, straight to whoever
+    carries them out. Without ``clock`` the driver runs on ``loop`` (or the running loop). Not thread safe: other
+    threads use ``loop.call_soon_threadsafe(driver.post, event)``.
     """
 
     def __init__(
@@ -45,13 +46,16 @@ class Driver[E, C]:
         machine: Machine[E, C],
         execute: Callable[[C], None],
         *,
+        orders: Mapping[type, Callable[[Any], None]] | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
         clock: Clock | None = None,
         on_bug: Callable[[BaseException, E | None], None] | None = None,
     ) -> None:
         self._machine = machine
         self._execute = execute
+        self._orders = dict(orders or {})
         self._clock: Clock = clock if clock is not None else SystemClock(loop)
+        self._now = self._clock.now
         self._on_bug = on_bug
         self._queue: deque[E] = deque()
         self._running = False
@@ -74,9 +78,10 @@ class Driver[E, C]:
         """Hand over one event; it is handled before this returns unless another one is being handled."""
         if self._closed:
             return
-        self._queue.append(event)
-        if not self._running:
-            self._drain()
+        if self._running:
+            self._queue.append(event)
+        else:
+            self._run(event)
 
     def close(self) -> None:
         """Drop what is queued and disarm the timer; later posts are ignored."""
@@ -84,20 +89,26 @@ class Driver[E, C]:
         self._queue.clear()
         self._disarm()
 
-    def _drain(self) -> None:
-        queue, handle, clock = self._queue, self._machine.handle, self._clock.now
-        now = 0.0
+    def _run(self, event: E) -> None:
+        """Handle ``event``, and then what waits in the queue: all of an event's way in one frame."""
+        queue, orders, execute = self._queue, self._orders, self._execute
         self._running = True
         try:
-            while queue:
-                event = queue.popleft()
-                now = clock()
+            while True:
+                now = self._now()
+                commands: Sequence[C] = ()
                 try:
-                    commands = handle(event, now)
+                    commands = self._machine.handle(event, now)
                 except Exception as error:  # noqa: BLE001  outermost door: a bug ends its own call, never the daemon
                     self._bug(error, event)
-                else:
-                    self._carry_out(commands, event)
+                for command in commands:
+                    try:
+                        orders.get(type(command), execute)(command)
+                    except Exception as error:  # noqa: BLE001  the other commands of this event are still owed
+                        self._bug(error, event)
+                if not queue:
+                    break
+                event = queue.popleft()
         finally:
             self._running = False
         if self._timer is None or self._armed_for > now + _LATE:
@@ -107,7 +118,7 @@ class Driver[E, C]:
         self._timer = None
         if self._closed or self._running:
             return
-        now = self._clock.now()
+        now = self._now()
         if now > self._armed_for + _STALL and not self._polled:
             # Not call_soon, which uvloop runs before it polls.
             self._polled = True
@@ -119,21 +130,24 @@ class Driver[E, C]:
             due = self._machine.next_timer()
             if due is not None and due <= now:
                 self._not_before = now + _LATE
-                self._carry_out(self._machine.expire(now), None)
+                self._carry_out(self._machine.expire(now))
         except Exception as error:  # noqa: BLE001  outermost door, as above
             self._not_before = now + _AFTER_BUG
             self._bug(error, None)
         finally:
             self._running = False
-        self._drain()
+        if self._queue:
+            self._run(self._queue.popleft())
+        else:
+            self._arm()
 
-    def _carry_out(self, commands: Sequence[C], event: E | None) -> None:
-        execute = self._execute
+    def _carry_out(self, commands: Sequence[C]) -> None:
+        """Those of a timer."""
         for command in commands:
             try:
-                execute(command)
-            except Exception as error:  # noqa: BLE001  the other commands of this event are still owed
-                self._bug(error, event)
+                self._orders.get(type(command), self._execute)(command)
+            except Exception as error:  # noqa: BLE001  as above
+                self._bug(error, None)
 
     def _bug(self, error: BaseException, event: E | None) -> None:
         if self._on_bug is None:

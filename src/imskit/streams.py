@@ -68,6 +68,7 @@ class Stream(asyncio.Protocol):
         self.closing = False
         self.on_lost: Callable[[Stream], None] | None = None
         self._framer = framer
+        self._holds = hasattr(framer, "pending")
         self._owner = owner
         self._settings = settings
         self._reason = ""
@@ -146,7 +147,8 @@ class Stream(asyncio.Protocol):
         except ProtocolError as raised:
             self._bad_input(raised)
             return
-        self._watch_partial(bool(frames))
+        if self._holds and (self._partial_since is not None or self._framer.pending):  # type: ignore[attr-defined]
+            self._watch_partial(bool(frames))
         for frame in frames:
             self._owner.stream_frame(self, frame)
             if self.closing:

@@ -42,6 +42,31 @@ class _Dialling:
         self.task: asyncio.Task[None] | None = None
 
 
+class _Arrivals:
+    """What arrives at one UDP listener, with the flow it came over, which is made once for each remote end."""
+
+    _FLOWS = 4096
+
+    def __init__(self, realm: str, local: Address, deliver: Callable[[Flow, bytes], None]) -> None:
+        self._realm = realm
+        self._local = local
+        self._deliver = deliver
+        self._flows: dict[Address, Flow] = {}
+
+    def take(self, data: bytes, remote: Address) -> None:
+        """One datagram."""
+        self._deliver(self._flows.get(remote) or self._new(remote), data)
+
+    def _new(self, remote: Address) -> Flow:
+        if len(self._flows) >= self._FLOWS:
+            self._flows.clear()
+        flow = self._flows[remote] = Flow("udp", self._realm, self._local, remote)
+        return flow
+
+
+_NO_UDP: tuple[str, UdpSocket | None] = ("", None)
+
+
 def _ignore(*_: object) -> None:
     """Stands in for a callback that the owner does not need."""
 
@@ -90,7 +115,7 @@ class SipTransports:
         self._settings = settings or StreamSettings()
         self._loop = asyncio.get_running_loop()
         self._numbers = itertools.count(first_connection)
-        self._udp: dict[tuple[str, Address], UdpSocket] = {}
+        self._udp: dict[Address, tuple[str, UdpSocket]] = {}
         self._listeners: list[tuple[Listening, StreamListener | None]] = []
         self._client_contexts: dict[str, ssl.SSLContext] = {}
         self._open: dict[int, tuple[Stream, Flow]] = {}
@@ -113,10 +138,10 @@ class SipTransports:
         if transport == "udp":
             reporting = self._on_unreachable is not None
             udp = UdpSocket(host, port, _ignore, on_unreachable=_ignore if reporting else None)
-            udp.on_datagram = partial(self._datagram, realm, udp.local)
+            udp.on_datagram = _Arrivals(realm, udp.local, self._on_datagram).take
             if reporting:
                 udp.on_unreachable = partial(self._unreached, realm, udp.local)
-            self._udp[realm, udp.local] = udp
+            self._udp[udp.local] = (realm, udp)
             address = udp.local
         else:
             if (transport == "tls") != (tls is not None):
@@ -165,7 +190,7 @@ class SipTransports:
         in is used only by its number.
         """
         if flow.transport == "udp":
-            return self._send_udp(data, flow)
+            return self.send_datagram(data, flow)
         number = flow.connection or self._by_remote.get((flow.realm, flow.transport, flow.remote, server_name), 0)
         if (dialling := self._dialling.get(number)) is not None:
             return self._wait(dialling, data, flow)
@@ -177,6 +202,17 @@ class SipTransports:
         if flow.connection:
             return self._failed(flow, "the connection is closing" if stream is not None else "the connection is gone")
         return self._dial(data, flow, server_name)
+
+    def send_datagram(self, data: bytes, flow: Flow) -> Flow | None:
+        """What :meth:`send` does for a flow over UDP."""
+        realm, udp = self._udp.get(flow.local, _NO_UDP)
+        if udp is None or udp.closed or realm != flow.realm:
+            return self._failed(flow, "no such UDP listener")
+        try:
+            udp.send(data, flow.remote)
+        except OSError as error:
+            return self._failed(flow, error.strerror or str(error))
+        return flow
 
     def is_open(self, flow: Flow) -> bool:
         """True for UDP and for a connection that is open."""
@@ -201,15 +237,15 @@ class SipTransports:
             "accepted": sum(listener.accepted for listener in listeners),
             "refused": sum(listener.refused for listener in listeners),
             "failed_handshakes": sum(listener.failed_handshakes for listener in listeners),
-            "datagrams_in": sum(udp.received for udp in self._udp.values()),
-            "datagrams_out": sum(udp.sent for udp in self._udp.values()),
-            "datagrams_dropped": sum(udp.dropped for udp in self._udp.values()),
-            "datagrams_unreachable": sum(udp.unreachable for udp in self._udp.values()),
+            "datagrams_in": sum(udp.received for _, udp in self._udp.values()),
+            "datagrams_out": sum(udp.sent for _, udp in self._udp.values()),
+            "datagrams_dropped": sum(udp.dropped for _, udp in self._udp.values()),
+            "datagrams_unreachable": sum(udp.unreachable for _, udp in self._udp.values()),
         }
 
     def waiting(self) -> list[tuple[int, int]]:
         """For each UDP socket the octets that wait in the kernel, and how many may."""
-        return [udp.waiting() for udp in self._udp.values()]
+        return [udp.waiting() for _, udp in self._udp.values()]
 
     async def close(self, deadline: float = 3.0) -> None:
         """Stop listening, close every connection in order, and abort what is left after ``deadline`` seconds."""
@@ -217,7 +253,7 @@ class SipTransports:
         for _, listener in self._listeners:
             if listener is not None:
                 listener.close()
-        for udp in self._udp.values():
+        for _, udp in self._udp.values():
             udp.close()
         for stream, _ in list(self._open.values()):
             stream.close("shut down")
@@ -235,22 +271,9 @@ class SipTransports:
 
     # UDP
 
-    def _datagram(self, realm: str, local: Address, data: bytes, remote: Address) -> None:
-        self._on_datagram(Flow("udp", realm, local, remote), data)
-
     def _unreached(self, realm: str, bound: Address, quoted: bytes, remote: Address, reason: str) -> None:
         if self._on_unreachable is not None and not self._closing:
             self._on_unreachable(Flow("udp", realm, bound, remote), quoted, reason)
-
-    def _send_udp(self, data: bytes, flow: Flow) -> Flow | None:
-        udp = self._udp.get((flow.realm, flow.local))
-        if udp is None or udp.closed:
-            return self._failed(flow, "no such UDP listener")
-        try:
-            udp.send(data, flow.remote)
-        except OSError as error:
-            return self._failed(flow, error.strerror or str(error))
-        return flow
 
     # connections
 

@@ -7,6 +7,8 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
+from fcntl import ioctl
+from termios import FIONREAD
 
 from imskit.icmp import report_errors, reports
 from imskit.sockets import Address, bound_socket, local_address
@@ -14,6 +16,7 @@ from imskit.sockets import Address, bound_socket, local_address
 # Datagrams that one wake-up may take before the loop sees to other sockets; the poller is level-triggered.
 _BUDGET = 64
 _LARGEST = 65_535
+_NOTHING = bytes(4)
 _QUEUE_OCTETS = 1_048_576
 _SO_MEMINFO = 55  # Linux: the first two of its counters are octets in the receive queue and their limit
 _RECEIVE_BUFFER = 4_194_304
@@ -45,6 +48,8 @@ class UdpSocket:
         if connect is not None:
             self._sock.connect(connect)  # ICMP errors are reported on connected sockets only
         self._connected = connect
+        self._longer_names = self._sock.family == socket.AF_INET6  # flow info and scope follow
+        self._descriptor = self._sock.fileno()
         self.local: Address = local_address(self._sock)
         self.on_datagram = on_datagram
         self._on_error = on_error
@@ -98,18 +103,18 @@ class UdpSocket:
         self._sock.close()
 
     def _put(self, data: bytes, remote: Address) -> None:
-        if self._connected is not None:
-            self._sock.send(data)
-        else:
-            try:
+        try:
+            if self._connected is None:
                 self._sock.sendto(data, remote)
-            except (BlockingIOError, InterruptedError):
+            else:
+                self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            raise
+        except OSError:
+            if self.on_unreachable is None or self._connected is not None:
                 raise
-            except OSError:
-                if self.on_unreachable is None:
-                    raise
-                self._errors()
-                self._sock.sendto(data, remote)  # it may have been the error of an earlier datagram
+            self._errors()
+            self._sock.sendto(data, remote)  # it may have been the error of an earlier datagram
         self.sent += 1
 
     def _errors(self) -> int:
@@ -148,10 +153,10 @@ class UdpSocket:
         self._loop.remove_writer(self._sock)
 
     def _readable(self) -> None:
-        receive, deliver = self._sock.recvfrom, self.on_datagram
+        sock, deliver = self._sock, self.on_datagram
         for turn in range(_BUDGET):
             try:
-                data, remote = receive(_LARGEST)
+                data, remote = sock.recvfrom(_LARGEST)
             except (BlockingIOError, InterruptedError):
                 if turn == 0:
                     self._errors()
@@ -162,8 +167,10 @@ class UdpSocket:
                     return
                 continue
             self.received += 1
-            deliver(data, remote[:2])
-            if self.closed:
+            deliver(data, remote[:2] if self._longer_names else remote)
+            # The kernel is asked for the length of the next one, for to receive and find nothing costs an exception
+            # in each wake-up. An empty datagram looks like none and has a wake-up of its own.
+            if self.closed or ioctl(self._descriptor, FIONREAD, _NOTHING) == _NOTHING:
                 return
 
     def _failed(self, error: OSError) -> None:

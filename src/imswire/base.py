@@ -98,6 +98,14 @@ class TpktFramer(Cutter[ProtocolError]):
     def __init__(self, limit: int = 65_531) -> None:
         super().__init__(limit)
 
+    def feed(self, data: bytes | bytearray | memoryview) -> list[bytes]:
+        """As :class:`Cutter` has it. Octets that are one packet, no more and no less, are not gathered first."""
+        size = len(data)
+        whole = self.HEADER <= size <= self._limit + self.HEADER and data[0] == 3 and (data[2] << 8) | data[3] == size
+        if whole and not self._buffer and self.error is None:
+            return [bytes(data[self.HEADER :])]
+        return super().feed(data)
+
     def _cut(self, out: list[bytes]) -> None:
         buffer = self._buffer
         start = 0

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imswire.base import Backoff, LimitExceeded, ProtocolError, TpktFramer, tpkt
+from imswire.base import Backoff, Cutter, LimitExceeded, ProtocolError, TpktFramer, tpkt
 
 
 def cut(stream: bytes, sizes: list[int]) -> list[bytes]:
@@ -22,6 +22,39 @@ def test_framing_does_not_depend_on_how_the_stream_is_cut(payloads: list[bytes],
     stream = b"".join(tpkt(payload) for payload in payloads)
     assert [out for piece in cut(stream, sizes) for out in framer.feed(piece)] == payloads
     assert framer.pending == 0
+
+
+class General(TpktFramer):
+    """Without the short way for one whole packet."""
+
+    def feed(self, data: bytes | bytearray | memoryview) -> list[bytes]:
+        return Cutter.feed(self, data)
+
+
+def outcome(framer: TpktFramer, pieces: list[bytes]) -> list[object]:
+    out: list[object] = []
+    for piece in pieces:
+        try:
+            out.append((framer.feed(piece), framer.pending, str(framer.error)))
+        except ProtocolError as error:
+            out.append((type(error), str(error), framer.pending))
+    return out
+
+
+packet = st.builds(
+    lambda version, length, payload: bytes([version, 0]) + (len(payload) + 4 + length).to_bytes(2) + payload,
+    st.sampled_from([3, 3, 3, 3, 2]),
+    st.sampled_from([0, 0, 0, 0, 0, 1, -1, -3, 300]).filter(bool) | st.just(0),
+    st.binary(min_size=3, max_size=60),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(packet | st.binary(max_size=6) | st.builds(tpkt, st.binary(max_size=70)), max_size=6))
+def test_the_short_way_for_one_packet_is_the_general_one(pieces: list[bytes]) -> None:
+    assert outcome(TpktFramer(50), pieces) == outcome(General(50), pieces)
+    kinds = [bytearray(piece) if number % 2 else memoryview(piece) for number, piece in enumerate(pieces)]
+    assert outcome(TpktFramer(50), kinds) == outcome(General(50), pieces)  # type: ignore[arg-type]
 
 
 def test_a_wrong_version_is_named_with_its_offset() -> None:

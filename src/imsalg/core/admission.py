@@ -38,7 +38,7 @@ class Counts:
 
 
 class Admission:
-    """See the module's text.
+    """See the module's text. Where nothing is shed and the realm is not metered, everything is let in unseen.
 
     ``metered`` names the realms whose sources are limited. ``known`` says whether a request of that branch, sent-by
     and method repeats one that is being served: such a one is no new work. ``retry_after`` (seconds) is what is asked
@@ -57,7 +57,7 @@ class Admission:
         callbacks: Collection[str] = (),
     ) -> None:
         self._settings = settings
-        self._metered = frozenset(metered) if settings.source_rate else frozenset()
+        self.metered = frozenset(metered) if settings.source_rate else frozenset()
         self._known = known
         self._retry_after = retry_after
         self._numbers = {realm: frozenset(some) for realm, some in (numbers or {}).items() if some}
@@ -80,8 +80,8 @@ class Admission:
     def check(self, data: bytes, flow: Flow, now: float) -> Answering | bytes | None:
         """What becomes of one message: :data:`ADMIT`, the octets of an answer with their flow, or b"" (silence)."""
         if data[:4] == b"SIP/":
-            return self._response(flow, now) if flow.realm in self._metered else ADMIT
-        if flow.realm in self._metered:
+            return self._response(flow, now) if flow.realm in self.metered else ADMIT
+        if flow.realm in self.metered:
             source = flow.remote[0]
             spent = self._spent.get(source, 0.0)
             if spent > now + self._allowance:

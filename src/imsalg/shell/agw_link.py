@@ -6,6 +6,7 @@ from collections.abc import Callable
 from imsalg.core.events import Event
 from imsalg.core.media_events import BadFromGateway, FromGateway, GatewayDown, GatewayUp, ToGateway
 from imsalg.settings import GatewaySettings
+from imsalg.shell.tally import H248Tally
 from imskit.contexts import server_context
 from imskit.links import LinkServer
 from imskit.logs import get_logger
@@ -22,10 +23,14 @@ SYNTAX_ERROR = 400
 
 
 class GatewayDoor:
-    """The listening side of the H.248 links; raises LinkRefused and OSError from the constructor."""
+    """The listening side of the H.248 links; raises LinkRefused and OSError from the constructor.
+
+    What comes in goes to ``post``; the owner may set another one.
+    """
 
     def __init__(self, settings: GatewaySettings, post: Callable[[Event], None]) -> None:
-        self._post = post
+        self.post = post
+        self.tally = H248Tally()
         self._pretty = settings.pretty
         self.bad_messages = 0
         tls = None
@@ -46,10 +51,10 @@ class GatewayDoor:
         return self._server.address
 
     def _up(self, link: int, peer: Address) -> None:
-        self._post(GatewayUp(link, address_text(peer), self._server.reliable))
+        self.post(GatewayUp(link, address_text(peer), self._server.reliable))
 
     def _down(self, link: int, reason: str) -> None:
-        self._post(GatewayDown(link, reason))
+        self.post(GatewayDown(link, reason))
 
     def _message(self, link: int, payload: bytes) -> None:
         try:
@@ -57,20 +62,23 @@ class GatewayDoor:
         except H248Error as error:
             self.bad_messages += 1
             if error.parsed is not None and error.parsed.transactions:  # they are independent (RFC 3525 8.3)
-                self._post(FromGateway(link, error.parsed))
-            self._post(BadFromGateway(link, error.code, error.hint, error.transaction_id, error.answerable))
+                self.tally.came(error.parsed)
+                self.post(FromGateway(link, error.parsed))
+            self.post(BadFromGateway(link, error.code, error.hint, error.transaction_id, error.answerable))
             return
         except ProtocolError as error:
             self.bad_messages += 1
-            self._post(BadFromGateway(link, SYNTAX_ERROR, error.hint or error.reason))
+            self.post(BadFromGateway(link, SYNTAX_ERROR, error.hint or error.reason))
             return
-        self._post(FromGateway(link, message))
+        self.tally.came(message)
+        self.post(FromGateway(link, message))
 
     def send(self, command: ToGateway) -> None:
         """Write one message; a link that cannot take it any more reports its end by itself.
 
         One that the grammar or the transport cannot carry is a bug and is logged; its transaction runs out of time.
         """
+        self.tally.went(command.message)
         try:
             if not self._server.send(command.link, write(command.message, pretty=self._pretty)):
                 log.info("H.248 message not sent", link=command.link)

@@ -28,7 +28,6 @@ from imsalg.shell.reload import Contexts, label, read, tls_contexts
 from imsalg.shell.show import Inspector, handlers
 from imsalg.shell.sip_transport import SipDoor
 from imsalg.shell.store import MemoryStore, Store
-from imsalg.shell.tally import Tally
 from imskit.admin import AdminServer
 from imskit.clock import SystemIds
 from imskit.driver import Driver
@@ -68,7 +67,6 @@ class Daemon:
         self._keeper: Keeper | None = None
         self._gateways: GatewayDoor | None = None
         self._driver: Driver[Event, Command] | None = None
-        self._tally = Tally()
         self._inspector = Inspector(self._posted)
         self._media: MediaHalf | None = None
         self._metrics: MetricsServer | None = None
@@ -83,7 +81,6 @@ class Daemon:
         self._ended = False
 
     def _posted(self, event: Event) -> None:
-        self._tally.event(event)
         self._post(event)
 
     async def start(self) -> None:
@@ -106,7 +103,8 @@ class Daemon:
             self._settings, self.listeners, media, self._ids, self._token_key(), tracing=self._tracer.enabled
         )
         context = self.engine.context
-        driver = self._driver = Driver(self.engine, self._execute)
+        usual: dict[type, Callable[[Any], None]] = {Send: self._sip.send, ToGateway: self._gateways.send}
+        driver = self._driver = Driver(self.engine, self._execute, orders=usual)
         self._post = self._driver.post
         if self._store.lasting:
             journal = self.engine.keep(media)
@@ -116,8 +114,9 @@ class Daemon:
         self._pressure = stand_guard(self._settings, self.engine, self._sip)
         for event in self._early:
             self._post(event)
+        self._sip.post = self._gateways.post = driver.post
         if self._settings.metrics.listen:
-            registry = measures(self.engine, media, self._sip, self._tally, self._certificates)
+            registry = measures(self.engine, media, self._sip, self._gateways, self._certificates)
             if self._keeper is not None:
                 state_measures(registry, self._keeper)
             self._metrics = MetricsServer(registry, self.why_not_ready)
@@ -236,14 +235,7 @@ class Daemon:
                 log.error("settings are not reloaded, nothing changed", reason=problem)
 
     def _execute(self, command: Command) -> None:
-        self._tally.command(command)
-        if type(command) is Send:
-            self._sip.send(command)
-            return
         match command:
-            case ToGateway():
-                if self._gateways is not None:
-                    self._gateways.send(command)
             case Trace():
                 self._tracer.write(command.kind, **command.fields)
             case Log():
@@ -259,8 +251,8 @@ class Daemon:
             case CloseGateway():
                 if self._gateways is not None:
                     self._gateways.close_link(command.link, command.reason)
-            case Send():
-                self._sip.send(command)
+            case Send() | ToGateway():
+                raise TypeError("the driver has its own orders for these")
             case _:
                 assert_never(command)
 

@@ -8,23 +8,29 @@ from imsalg.core.media import MediaHalf
 from imsalg.core.media_failures import FAILURES
 from imsalg.core.media_kinds import GUARDED
 from imsalg.core.sip_call import Stage
+from imsalg.shell.agw_link import GatewayDoor
 from imsalg.shell.keeper import Keeper
 from imsalg.shell.sip_transport import SipDoor
-from imsalg.shell.tally import Tally
 from imskit.metrics import Metrics
 
 _DIRECTIONS = ("originating", "terminating")
 
 
 def measures(
-    engine: Engine, media: MediaHalf, sip: SipDoor, tally: Tally, certificates: Mapping[str, float]
+    engine: Engine, media: MediaHalf, sip: SipDoor, door: GatewayDoor, certificates: Mapping[str, float]
 ) -> Metrics:
     """The registry. ``certificates`` are the ends of the certificates of listeners (Unix time), by their names."""
     metrics = Metrics("imsalg")
     metrics.process()
     _calls(metrics, engine, media)
-    _sip(metrics, engine, sip, tally)
-    _gateways(metrics, media, tally)
+    _sip(metrics, engine, sip)
+    metrics.counters_of(
+        "parse_errors",
+        "Messages that could not be read.",
+        ("protocol",),
+        lambda: {("sip",): sip.bad_messages, ("h248",): door.bad_messages},
+    )
+    _gateways(metrics, media, door)
     metrics.gauges_of(
         "certificate_expiry_timestamp_seconds",
         "When the certificate of a SIP over TLS listener ends, as Unix time.",
@@ -102,7 +108,7 @@ def _calls(metrics: Metrics, engine: Engine, media: MediaHalf) -> None:
     metrics.counter_of("bugs", "Unexpected exceptions; each ended at most one call.", lambda: stats.bugs)
 
 
-def _sip(metrics: Metrics, engine: Engine, sip: SipDoor, tally: Tally) -> None:
+def _sip(metrics: Metrics, engine: Engine, sip: SipDoor) -> None:
     stats, ctx, sockets = engine.stats, engine.context, sip.transports
     metrics.gauge_of("active_registrations", "Bindings held now.", lambda: len(ctx.registrar))
     metrics.counter_of("registrations", "REGISTER requests that succeeded.", lambda: stats.registrations)
@@ -112,19 +118,16 @@ def _sip(metrics: Metrics, engine: Engine, sip: SipDoor, tally: Tally) -> None:
         lambda: stats.network_deregistrations,
     )
     metrics.counters_of(
-        "sip_requests", "SIP requests, repetitions included.", ("direction", "realm", "method"), lambda: tally.requests
+        "sip_requests",
+        "SIP requests, repetitions included.",
+        ("direction", "realm", "method"),
+        lambda: {**sip.came.requests(), **sip.went.requests()},
     )
     metrics.counters_of(
         "sip_responses",
         "SIP responses, repetitions included.",
         ("direction", "realm", "method", "class"),
-        lambda: tally.responses,
-    )
-    metrics.counters_of(
-        "parse_errors",
-        "Messages that could not be read.",
-        ("protocol",),
-        lambda: {(protocol,): count for protocol, count in tally.bad.items()},
+        lambda: {**sip.came.responses(), **sip.went.responses()},
     )
     metrics.counter_of("requests_refused", "SIP requests that were refused here.", lambda: stats.refused)
     _overload(metrics, sip)
@@ -174,7 +177,7 @@ def _overload(metrics: Metrics, sip: SipDoor) -> None:
 _ATTEMPTS = {"accepted": "accepted", "refused": "refused", "handshake-failed": "failed_handshakes"}
 
 
-def _gateways(metrics: Metrics, media: MediaHalf, tally: Tally) -> None:
+def _gateways(metrics: Metrics, media: MediaHalf, door: GatewayDoor) -> None:
     known = media.gateways
     metrics.gauges_of(
         "known_gateways",
@@ -188,10 +191,13 @@ def _gateways(metrics: Metrics, media: MediaHalf, tally: Tally) -> None:
         "h248_transactions",
         "H.248 transactions, repetitions included.",
         ("direction", "kind"),
-        lambda: tally.transactions,
+        door.tally.transactions,
     )
     metrics.counters_of(
-        "h248_errors", "H.248 error descriptors that gateways answered, by class.", ("class",), lambda: tally.errors
+        "h248_errors",
+        "H.248 error descriptors that gateways answered, by class.",
+        ("class",),
+        lambda: door.tally.errors,
     )
     metrics.counter_of(
         "h248_timeouts", "Own H.248 requests without a reply, or whose link broke.", lambda: known.timeouts

@@ -12,7 +12,7 @@ from imskit.logs import get_logger
 
 log = get_logger("imsalg.overload")
 
-PROBE = 0.02
+PROBE = 0.05
 """Seconds between two looks."""
 CALM = 5.0
 """Seconds without refusing after which an overload is over, for the log and the metrics."""

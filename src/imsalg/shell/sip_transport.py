@@ -11,6 +11,7 @@ from collections.abc import Callable
 from imsalg.core.admission import Admission
 from imsalg.core.events import BadMessageIn, Event, FlowClosed, Received, SendFailed, Unreachable
 from imsalg.settings import Settings
+from imsalg.shell.tally import SipTally
 from imskit.transports import SipTransports
 from imswire.base import ProtocolError
 from imswire.sip.flow import RELIABLE, Flow
@@ -26,10 +27,14 @@ _LINE_ENDS = frozenset(b"\r\n\0")
 
 
 class SipDoor:
-    """Sockets on one side, ``post`` (the driver's queue) on the other."""
+    """Sockets on one side, ``post`` (the driver's queue) on the other; the owner may set another ``post``."""
 
     def __init__(self, settings: Settings, post: Callable[[Event], None], first_connection: int = 1) -> None:
-        self._post = post
+        self.post = post
+        self.came = SipTally("in")
+        self.went = SipTally("out")
+        self.bad_messages = 0
+        """What could not be read."""
         self._time = asyncio.get_running_loop().time
         limits = settings.limits
         self._limits = Limits(message=limits.message, header_bytes=limits.header_bytes, headers=limits.headers)
@@ -95,47 +100,57 @@ class SipDoor:
         self._message(flow, frame)
 
     def _message(self, flow: Flow, data: bytes) -> None:
-        if self.admission is not None and (verdict := self.admission.check(data, flow, self._time())) is not None:
-            if verdict:
-                self.transports.send(*verdict)
-            return
+        admission = self.admission
+        if admission is not None and (admission.shedding or flow.realm in admission.metered):
+            verdict = admission.check(data, flow, self._time())
+            if verdict is not None:
+                if verdict:
+                    self.transports.send(*verdict)
+                return
         try:
             message = parse(data, self._limits)
         except BadMessage as error:
-            self._post(BadMessageIn(error, flow))
+            self._bad(error, flow)
             return
-        self._post(Received(message, flow))
+        self.came.count(message, flow)
+        self.post(Received(message, flow))
+
+    def _bad(self, error: BadMessage, flow: Flow) -> None:
+        self.bad_messages += 1
+        self.post(BadMessageIn(error, flow))
 
     def _stream_error(self, flow: Flow, error: ProtocolError) -> None:
         bad = error if isinstance(error, BadMessage) else BadMessage(error.reason, error.hint, error.offset)
-        self._post(BadMessageIn(bad, flow))
+        self._bad(bad, flow)
 
     def _closed(self, flow: Flow, reason: str) -> None:
-        self._post(FlowClosed(flow, reason))
+        self.post(FlowClosed(flow, reason))
 
     def _send_failed(self, flow: Flow, reason: str) -> None:
         if flow.transport in RELIABLE:  # a datagram that could not go was reported with its message
-            self._post(FlowClosed(flow, reason))
+            self.post(FlowClosed(flow, reason))
 
     def _unreachable(self, flow: Flow, quoted: bytes, reason: str) -> None:
         """ICMP says that a datagram of ours did not arrive. Whoever makes that up cannot know our branch."""
         method, via = _METHOD.match(quoted), _OWN_VIA.search(quoted)
         if method is not None and via is not None:
-            self._post(Unreachable(flow, via[1].decode("ascii"), method[1].decode("ascii"), reason))
+            self.post(Unreachable(flow, via[1].decode("ascii"), method[1].decode("ascii"), reason))
 
     # --- out ---
 
     def send(self, command: Send) -> None:
         """Carry out one Send; what a codec refuses to write counts as not sent."""
         message, flow = command.message, command.flow
+        self.went.count(message, flow)
         try:
             data = message.to_bytes()
         except ProtocolError as error:
             self._not_sent(message, flow, str(error))
             return
-        sent = self.transports.send(data, flow, server_name=flow.server_name or None)
-        if sent is None and flow.transport not in RELIABLE:
+        if flow.transport != "udp":
+            self.transports.send(data, flow, server_name=flow.server_name or None)
+        elif self.transports.send_datagram(data, flow) is None:
             self._not_sent(message, flow, "the datagram could not be sent")
 
     def _not_sent(self, message: Request | Response, flow: Flow, reason: str) -> None:
-        self._post(SendFailed(message, flow, reason))
+        self.post(SendFailed(message, flow, reason))

@@ -9,7 +9,7 @@ Transport = Literal["udp", "tcp", "tls"]
 RELIABLE: frozenset[str] = frozenset({"tcp", "tls"})
 
 
-class Flow(Struct, frozen=True):
+class Flow(Struct, frozen=True, cache_hash=True):
     """Local and remote transport address with the realm they belong to (RFC 5626 3).
 
     ``connection`` is the shell's number of an open TCP or TLS connection; 0 means "UDP" or "any connection to

@@ -100,6 +100,33 @@ def test_a_bug_in_a_command_does_not_cost_the_other_commands() -> None:
     assert rig.bugs == [("a bug in execute", "a")]
 
 
+def test_orders_go_to_those_who_carry_them_out() -> None:
+    class Two:
+        def handle(self, event: str, now: float) -> Sequence[object]:
+            return [1, event, 2.0]
+
+        def expire(self, now: float) -> Sequence[object]:
+            return [2, "expired"]
+
+        def next_timer(self) -> float | None:
+            return 101.0 if clock.now() < 102.0 else None
+
+    clock, numbers, others, bugs = ManualClock(now=100.0), list[object](), list[object](), list[tuple[str, object]]()
+
+    def number(order: int) -> None:
+        numbers.append(order)
+        raise ValueError(f"a bug in {order}")
+
+    driver: Driver[str, object] = Driver(
+        Two(), others.append, orders={int: number}, clock=clock, on_bug=lambda e, event: bugs.append((str(e), event))
+    )
+    driver.post("a")
+    clock.advance(2.0)
+    assert numbers[:2] == [1, 2]
+    assert others[:3] == ["a", 2.0, "expired"]
+    assert bugs[:2] == [("a bug in 1", "a"), ("a bug in 2", None)]
+
+
 def test_on_bug_may_fail_and_the_driver_goes_on() -> None:
     machine = Script()
     done: list[str] = []

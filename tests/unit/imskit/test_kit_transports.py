@@ -17,7 +17,7 @@ from imskit.common_settings import StreamSettings
 from imskit.contexts import client_context, server_context
 from imskit.sockets import Address, parse_endpoint
 from imskit.streams import StreamListener
-from imskit.transports import SipTransports
+from imskit.transports import SipTransports, _Arrivals
 from imskit.udp import UdpSocket
 from imswire.base import ProtocolError
 from imswire.sip.flow import Flow, Transport
@@ -530,6 +530,36 @@ async def test_datagrams_wait_for_a_full_kernel_buffer_in_order_and_are_bounded(
     sender.close()
     receiver.close()
     sender.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@on_loop
+async def test_one_wake_up_takes_all_that_wait_the_empty_ones_too(host: str) -> None:
+    got: asyncio.Queue[tuple[bytes, Address]] = asyncio.Queue()
+    receiver = UdpSocket(host, 0, lambda data, remote: got.put_nowait((data, remote)))
+    sender = UdpSocket(host, 0, lambda data, remote: None)
+    sent = [b"a", b"b", b"", b"c", b"", b"", b"d"]
+    for data in sent:
+        sender.send(data, receiver.local)
+    receiver._readable()
+    assert [got.get_nowait()[0] for _ in range(2)] == [b"a", b"b"]
+    assert got.empty()
+    assert [await got.get() for _ in range(5)] == [(data, sender.local) for data in sent[2:]]
+    receiver.close()
+    sender.close()
+
+
+def test_flows_are_made_once_for_each_remote_end_and_are_bounded() -> None:
+    seen: list[Flow] = []
+    arrivals = _Arrivals("access", (LOCAL, 5060), lambda flow, data: seen.append(flow))
+    for port in (1, 2, 1):
+        arrivals.take(b"x", (LOCAL, port))
+    assert seen == [Flow("udp", "access", (LOCAL, 5060), (LOCAL, port)) for port in (1, 2, 1)]
+    assert seen[0] is seen[2]
+    assert hash(seen[0]) == hash(Flow("udp", "access", (LOCAL, 5060), (LOCAL, 1)))
+    for port in range(1, 3 * arrivals._FLOWS):
+        arrivals.take(b"x", (LOCAL, port))
+    assert len(arrivals._flows) <= arrivals._FLOWS
 
 
 @pytest.mark.parametrize(
