@@ -1,6 +1,6 @@
 """What an edge proxy does for UEs that keep their flows open themselves (RFC 5626 5.1, 5.4, 6)."""
 
-from imsalg.core.bindings import Binding, Registrar
+from imsalg.core.bindings import Binding, Registrar, contact_key
 from imswire.sip.flow import Flow
 from imswire.sip.message import Request, Response
 from imswire.sip.values import NameAddr
@@ -28,6 +28,14 @@ def flow_name(contact: NameAddr, response: Response) -> str:
     if not instance or not number or not response.has_option("Require", "outbound"):
         return ""
     return f"{number} {instance}"
+
+
+def same_ue(contact: NameAddr, binding: Binding) -> bool:
+    """True when a Contact of the binding's user is of the same UE: its address whatever the transport, or instance."""
+    if contact_key(contact.uri).partition(";")[0] == binding.key[1].partition(";")[0]:
+        return True
+    instance = contact.param("+sip.instance")
+    return bool(instance) and binding.flow_name.partition(" ")[2] == instance
 
 
 def replaced(registrar: Registrar, binding: Binding) -> list[Binding]:

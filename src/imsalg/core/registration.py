@@ -44,6 +44,8 @@ class Registration:
         ctx.who = user_of(aor)
         secured = ctx.agreements[flow.realm].register(request, flow)
         emergency = is_emergency_contact(request)
+        if not secured:
+            self._hold_to_agreement(request, aor, flow, emergency=emergency)
         if emergency and not all(is_emergency_uri(contact.uri) for contact in request.contacts):
             raise Answer(400, "Contacts for emergencies and others in one REGISTER")
         self._check_room(request, aor, emergency=emergency)
@@ -72,6 +74,21 @@ class Registration:
         forward.trust = ctx.asserting.trust[flow.realm]
         ctx.register_forward(forward)
         ctx.send(forward)
+
+    def _hold_to_agreement(self, request: Request, aor: str, flow: Flow, *, emergency: bool) -> None:
+        """What was registered under an agreement is neither replaced nor ended in the open; raises Answer 494.
+
+        A UE that begins anew announces TLS there; what becomes of that is seen by the answer.
+        """
+        agreement = self._ctx.agreements[flow.realm]
+        held = [one for one in self._ctx.registrar.of(aor) if one.secured and one.emergency is emergency]
+        if not held or flow.transport == "tls" or agreement.announced_in_the_open(request, flow):
+            return
+        if request.contact_star:
+            raise agreement.unused()
+        for contact in request.contacts:
+            if any(outbound.same_ue(contact, binding) for binding in held):
+                raise agreement.unused()
 
     def _check_room(self, request: Request, aor: str, *, emergency: bool) -> None:
         if request.contact_star or (request.expires == 0):
@@ -128,6 +145,8 @@ class Registration:
             if agreement.wanted_by(request.headers):
                 response.headers.add("Security-Server", agreement.server)
         if 200 <= response.status < 300:
+            if self._to_come_back(forward):
+                return
             if forward.arrival is not None:
                 arrival = forward.arrival
                 outbound.flow_timer(response, arrival, ctx.settings.realm[arrival.realm].flow_timer)
@@ -137,6 +156,17 @@ class Registration:
             ctx.drop_forward(forward)
         if forward.server is not None:
             ctx.respond(forward.server, response)
+
+    def _to_come_back(self, forward: Forward) -> bool:
+        """True for a UE that announced TLS in the open and was not even asked who it is: 494, and nothing is kept."""
+        ctx, flow = self._ctx, forward.arrival
+        if flow is None or not (agreement := ctx.agreements[flow.realm]).announced_in_the_open(forward.received, flow):
+            return False
+        forward.answered = True
+        ctx.drop_forward(forward)
+        if forward.server is not None:
+            ctx.answer(forward.server, forward.received, agreement.unused())
+        return True
 
     def _store(self, forward: Forward, response: Response, aor: str, agreed: frozenset[str]) -> None:
         """Bring the bindings of the address of record in line with the 200 (TS 24.229 5.2.2.1, RFC 3261 10.2.4)."""
