@@ -31,6 +31,8 @@ def registered(engine_settings: Settings | None = None) -> Book:
         (("P-Preferred-Identity: <sip:office@example.net>",), "<sip:office@example.net>"),
         (("P-Preferred-Identity: sip:Office@EXAMPLE.net",), "<sip:alice@example.net>"),  # the user part has case
         (("P-Preferred-Identity: <tel:+4912345>",), "<tel:+4912345>"),
+        (("P-Preferred-Identity: <tel:+49-(123).45>",), "<tel:+4912345>"),  # the network's text, not the UE's
+        (("P-Preferred-Identity: <sip:off%69ce@example.net>",), "<sip:office@example.net>"),
         (("P-Preferred-Identity: <sip:boss@example.net>",), "<sip:alice@example.net>"),
         (("P-Preferred-Identity: <sip:boss@x.org>, <sip:office@example.net>",), "<sip:office@example.net>"),
         (("P-Asserted-Identity: <sip:boss@example.net>",), "<sip:alice@example.net>"),

@@ -14,9 +14,11 @@ from typing import Literal
 from imsalg.core.media_events import AccessProfile
 from imswire.base import LimitExceeded, ProtocolError
 from imswire.sip.flow import Flow
-from imswire.sip.uri import SipUri
+from imswire.sip.uri import SipUri, unescaped
 from imswire.sip.values import NameAddr
 
+SEPARATORS = str.maketrans("", "", "-.()")
+"""The visual separators of telephone numbers (RFC 3966 5.1.1)."""
 type Rule = Literal["flow", "own-host", "host"]
 """Whose request is it that comes over a flow which nobody registered, with the Contact of a binding? ``flow``:
 nobody's. ``own-host``: that of a UE whose Contact shows the very address which the request comes from, unless another
@@ -30,16 +32,20 @@ def contact_key(uri: str) -> str:
     except ProtocolError:
         return uri
     sos = ";sos" if parsed.param("sos") is not None else ""  # TS 24.229 5.1.6.2: a registration of its own
-    return f"{parsed.user or ''}@{parsed.hostport.lower()};{parsed.transport}{sos}"
+    return f"{unescaped(parsed.user or '')}@{parsed.hostport.lower()};{parsed.transport}{sos}"
 
 
 def identity_key(uri: str) -> str:
-    """A public user identity made comparable: scheme and host without case, no port and parameters."""
+    """A public user identity made comparable: scheme and host without case, no port and parameters.
+
+    A number is the same however it is grouped for the eye (RFC 3966 4).
+    """
     try:
         parsed = SipUri.parse(uri)
     except ProtocolError:
-        return uri.partition(";")[0].lower()
-    return f"{parsed.scheme}:{parsed.user or ''}@{parsed.host.lower()}"
+        plain = uri.partition(";")[0].lower()
+        return plain.translate(SEPARATORS) if plain.startswith("tel:") else plain
+    return f"{parsed.scheme}:{unescaped(parsed.user or '')}@{parsed.host.lower()}"
 
 
 def user_of(uri: str) -> str:

@@ -32,10 +32,16 @@ def flow_name(contact: NameAddr, response: Response) -> str:
 
 def same_ue(contact: NameAddr, binding: Binding) -> bool:
     """True when a Contact of the binding's user is of the same UE: its address whatever the transport, or instance."""
-    if contact_key(contact.uri).partition(";")[0] == binding.key[1].partition(";")[0]:
+    if _address(contact_key(contact.uri)) == _address(binding.key[1]):
         return True
     instance = contact.param("+sip.instance")
     return bool(instance) and binding.flow_name.partition(" ")[2] == instance
+
+
+def _address(key: str) -> tuple[str, str]:
+    """User and host with port of a contact's key; a user part may have semicolons of its own."""
+    user, _, place = key.rpartition("@")
+    return user, place.partition(";")[0]
 
 
 def replaced(registrar: Registrar, binding: Binding) -> list[Binding]:

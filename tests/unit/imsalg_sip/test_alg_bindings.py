@@ -28,6 +28,10 @@ def binding(user: str = "alice", port: int = 5070, expires_at: float = 100.0, **
         ("sip:a@h:5070;transport=tcp", "sip:a@h:5070", False),
         ("sip:a@h", "sip:b@h", False),
         ("tel:+1", "tel:+1", True),
+        ("sip:%61lice@h", "sip:alice@h", True),
+        ("sip:a%3bb@h", "sip:a%3Bb@h", True),
+        ("sip:a%3bb@h", "sip:a;b@h", False),
+        ("sip:a%40b@h", "sip:b@h", False),
     ],
 )
 def test_contacts_are_compared_by_address(one: str, two: str, same: bool) -> None:
@@ -38,6 +42,14 @@ def test_identities_are_compared_without_port_and_parameters() -> None:
     assert identity_key("sip:Alice@Example.NET:5060;user=phone") == identity_key("sip:Alice@example.net")
     assert identity_key("sip:alice@example.net") != identity_key("sip:Alice@example.net")
     assert identity_key("tel:+1555;phone-context=x") == "tel:+1555"
+    assert identity_key("tel:+1-(5.5)5") == "tel:+1555"
+    assert identity_key("sip:%61lice@example.net") == "sip:alice@example.net"
+    assert identity_key("sip:a-b@example.net") != identity_key("sip:ab@example.net")
+
+
+@pytest.mark.parametrize("octet", ["%0d%0a", "%20", "%3e", "%40", "%25"])
+def test_what_an_escape_keeps_out_of_a_message_stays_escaped(octet: str) -> None:
+    assert identity_key(f"sip:a{octet}b@example.net") == f"sip:a{octet.upper()}b@example.net"
 
 
 def test_the_sender_of_a_request() -> None:
