@@ -44,6 +44,18 @@ def test_the_asserted_identity_is_one_that_is_registered(preferred: tuple[str, .
     assert "p-preferred-identity" not in sent.headers
 
 
+def test_an_anonymous_request_is_not_taken_for_that_of_another_user_on_the_flow() -> None:
+    book = registered()
+    register(book, "carol", UE)
+    nobody = "<sip:anonymous@anonymous.invalid>;tag=a"
+    book.receive(UE, request("MESSAGE", "Privacy: id", from_=nobody, branch="n1"))
+    assert "which of its users" in (book.response(403).headers.get("warning") or "")
+    for user, number in (("alice", 2), ("carol", 3)):
+        own = f"P-Preferred-Identity: <sip:{user}@example.net>"
+        book.receive(UE, request("MESSAGE", "Privacy: id", own, from_=nobody, branch=f"n{number}", number=number))
+        assert book.request("MESSAGE").headers.get("p-asserted-identity") == f"<sip:{user}@example.net>"
+
+
 def test_privacy_passes_and_the_core_learns_who_it_is() -> None:
     sent = message(registered(), "Privacy: id")
     assert sent.headers.get("privacy") == "id"

@@ -241,27 +241,19 @@ class Registrar:
     ) -> Binding | None:
         """The binding on whose behalf a request came over ``flow``.
 
-        Several on one flow: that of the request's ``contact``, else one that owns one of ``identities`` (From,
-        P-Preferred-Identity), else the first. None on the flow: the binding of ``contact``, as far as ``rule`` lets it
-        (a UE that registered over UDP sends what is large over TCP, RFC 3261 18.1.1; some open a connection for each
-        request). What was registered over TLS comes over TLS.
+        Several on one flow: that of the request's ``contact``; where that leaves several users, the one who owns the
+        first of ``identities`` (P-Preferred-Identity, From) that any of them owns, else nobody's. None on the flow: the
+        binding of ``contact``, as far as ``rule`` lets it (a UE that registered over UDP sends what is large over TCP,
+        RFC 3261 18.1.1; some open a connection for each request). What was registered over TLS comes over TLS.
         """
         on_flow = self._by_flow.get(flow)
         key = contact_key(contact) if contact else ""
         if on_flow:
             candidates = list(on_flow.values())
-            if len(candidates) == 1:
-                return candidates[0]
-            for binding in candidates:
-                if binding.key[1] == key:
-                    return binding
-            wanted = list(identities)
-            for binding in candidates:
-                if any(binding.identity(uri) is not None for uri in wanted):
-                    return binding
-            return candidates[0]
+            return _of_one_user([one for one in candidates if one.key[1] == key] or candidates, identities)
         if rule == "flow":
             return None
+        found: list[Binding] = []
         for binding in self._by_contact.get(key, {}).values():
             known = binding.flow
             if known is None or known.realm != flow.realm or known.remote[0] != flow.remote[0]:
@@ -269,8 +261,8 @@ class Registrar:
             if known.transport == "tls" and flow.transport != "tls" and not binding.secured:
                 continue  # whoever agreed upon TLS is held to it by that agreement, and told so
             if rule == "host" or (binding.direct and not self._shared(binding, known)):
-                return binding
-        return None
+                found.append(binding)
+        return _of_one_user(found, identities) if found else None
 
     def _shared(self, binding: Binding, flow: Flow) -> bool:
         """Another user has registered from the same host."""
@@ -306,6 +298,18 @@ class Registrar:
     def next_timer(self) -> float | None:
         """When the next binding expires (or an entry of a replaced one, which costs nothing)."""
         return self._heap[0][0] if self._heap else None
+
+
+def _of_one_user(candidates: list[Binding], identities: Iterable[str]) -> Binding | None:
+    """The binding of ``candidates`` that is meant: of their only user, or of the one who has one of ``identities``."""
+    candidates.sort(key=lambda one: one.emergency)  # one for emergencies alone says nothing of the others
+    if all(one.aor == candidates[0].aor for one in candidates):
+        return candidates[0]
+    for uri in identities:
+        for binding in candidates:
+            if binding.identity(uri) is not None:
+                return binding
+    return None
 
 
 def _host(flow: Flow) -> tuple[str, str]:

@@ -41,7 +41,9 @@ class InitialRequests:
         if not (emergency and realm.emergency_unregistered):
             check_agreement(ctx, request, flow)
         if binding is None and not realm.allow_unregistered and not emergency:
-            raise Answer(403, "not registered here", once=True)
+            several = ctx.registrar.on_flow(flow)
+            why = "the request does not say which of its users it is of" if several else "not registered here"
+            raise Answer(403, why, once=True)
         if binding is None and not realm.allow_unregistered and request.method != "INVITE":
             raise Answer(403, "who is not registered may call for help, no more", once=True)
         if binding is not None and binding.emergency and not emergency:

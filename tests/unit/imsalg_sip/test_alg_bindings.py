@@ -16,7 +16,7 @@ def flow(port: int = 5070, host: str = "10.0.0.7", connection: int = 0) -> Flow:
 def binding(user: str = "alice", port: int = 5070, expires_at: float = 100.0, **options: object) -> Binding:
     way = options.pop("flow", flow(port))
     assert isinstance(way, Flow)
-    contact = f"sip:{user}@10.0.0.7:{port}"
+    contact = str(options.pop("contact", f"sip:{user}@10.0.0.7:{port}"))
     return Binding(f"sip:{user}@example.net", contact, way, "ptoken", expires_at, **options)  # type: ignore[arg-type]
 
 
@@ -61,8 +61,31 @@ def test_the_sender_of_a_request() -> None:
     registrar.put(carol)
     assert registrar.sender(flow(), "sip:carol@10.0.0.7:5070", ()) is carol
     assert registrar.sender(flow(), None, ("sip:carol@example.net",)) is carol
-    assert registrar.sender(flow(), None, ("sip:nobody@example.net",)) is alice
+    assert registrar.sender(flow(), None, ("sip:carol@example.net", "sip:alice@example.net")) is carol
+    assert registrar.sender(flow(), None, ("sip:alice@example.net", "sip:carol@example.net")) is alice
+    assert registrar.sender(flow(), None, ("sip:nobody@example.net",)) is None
     assert registrar.sender(flow(6000, "10.0.0.66"), "sip:alice@10.0.0.7:5070", ()) is None, "a borrowed contact"
+
+
+def test_one_contact_of_two_users_says_nothing_of_either() -> None:
+    registrar = Registrar(10, 5)
+    contact = "sip:box@10.0.0.7:5070"
+    alice, carol = binding("alice", contact=contact), binding("carol", contact=contact)
+    registrar.put(alice)
+    registrar.put(carol)
+    for way, rule in ((flow(), "flow"), (other_flow(), "host")):
+        assert registrar.sender(way, contact, ("sip:carol@example.net",), rule) is carol  # type: ignore[arg-type]
+        assert registrar.sender(way, contact, (), rule) is None  # type: ignore[arg-type]
+
+
+def test_several_registrations_of_one_user_are_one_users() -> None:
+    registrar = Registrar(10, 5)
+    urgent, other = (binding("alice", contact=f"sip:alice@10.0.0.7:507{n}", emergency=n == 0) for n in (0, 1))
+    registrar.put(urgent)
+    assert registrar.sender(flow(), None, ()) is urgent
+    registrar.put(other)
+    assert registrar.sender(flow(), None, ()) is other
+    assert registrar.sender(flow(), urgent.contact, ()) is urgent
 
 
 def other_flow(transport: Literal["udp", "tcp", "tls"] = "udp", host: str = "10.0.0.7") -> Flow:
