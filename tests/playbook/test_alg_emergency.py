@@ -222,6 +222,18 @@ def test_it_stands_beside_the_ordinary_one() -> None:
     assert flow == SCSCF
 
 
+def test_a_ue_that_leaves_keeps_its_emergency_registration() -> None:
+    made = book()
+    register(made)
+    emergency_register(made)
+    own = {"uri": "sip:example.net", "to": "<sip:alice@example.net>", "branch": "star"}
+    made.receive(UE, request("REGISTER", "Contact: *", "Expires: 0", **own))  # type: ignore[arg-type]
+    made.feed(wire(answer(made.request("REGISTER"), 200), SCSCF))
+    (binding,) = made.engine.context.registrar.bindings()
+    assert binding.emergency
+    assert forwarded(made).headers.get("p-asserted-identity") == "<sip:alice@example.net>"
+
+
 def test_full_tables_do_not_stop_it() -> None:
     made = book(limits={"contacts_per_user": 1, "bindings": 1})
     register(made)

@@ -198,6 +198,23 @@ def test_a_user_that_is_escaped_is_the_same_user() -> None:
     assert book.engine.gauges["bindings"] == 0
 
 
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        (["garbage <"], []),
+        (["<tel:+1>", "<sip:a@10.9.0.9;lr>"], ["<sip:a@10.9.0.9;lr>"]),
+        (["<sip:a@10.9.0.9;lr>, <sip:b@10.9.0.8;lr>"], ["<sip:a@10.9.0.9;lr>", "<sip:b@10.9.0.8;lr>"]),
+    ],
+)
+def test_a_service_route_that_cannot_be_read_is_left_out(told: list[str], kept: list[str]) -> None:
+    book = Book()
+    book.feed(wire(granted(register(book), 600, *(f"Service-Route: {one}" for one in told)), SCSCF))
+    seen = book.response(200).headers.values("service-route")
+    assert seen == kept
+    book.receive(UE, invite("MESSAGE", *(f"Route: {one}" for one in seen), branch="m1"))
+    assert book.request("MESSAGE").headers.values("route") == kept
+
+
 def test_a_refusal_leaves_no_binding() -> None:
     book = Book()
     book.feed(wire(answer(register(book), 403), SCSCF))

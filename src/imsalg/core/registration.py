@@ -21,6 +21,7 @@ from imswire.sip.flow import Flow
 from imswire.sip.headers import Headers
 from imswire.sip.message import Request, Response
 from imswire.sip.transaction import ServerKey
+from imswire.sip.uri import SipUri
 from imswire.sip.values import NameAddr
 
 DEFAULT_EXPIRES = 3600
@@ -176,9 +177,10 @@ class Registration:
         granted = _granted(response)
         if request.contact_star:
             for binding in ctx.registrar.of(aor):
-                self._forget(binding, "de-registered")
+                if not binding.emergency:  # no UE ends that one, it expires (TS 24.229 5.1.6.2, 5.1.6.6)
+                    self._forget(binding, "de-registered")
             return
-        service_route = tuple(response.headers.values("service-route"))
+        service_route = self._service_route(response)
         associated = tuple(_readable(response.headers, "p-associated-uri"))
         for contact in request.contacts:
             seconds = granted.get(contact_key(contact.uri))
@@ -221,6 +223,18 @@ class Registration:
             )
             self._reg_events.registered(binding, response)
 
+    def _service_route(self, response: Response) -> tuple[str, ...]:
+        """Service-Route as it can be followed; the UE is told no other, since its Route has to be the same."""
+        headers = response.headers
+        told = headers.values("service-route")
+        kept = [value for value in told if _followed(value)]
+        if len(kept) < len(told):
+            self._ctx.log("warning", "Service-Route cannot be read", user=self._ctx.who, value=", ".join(told))
+            headers.remove("service-route")
+            if kept:
+                headers.add("Service-Route", ", ".join(kept))
+        return tuple(kept)
+
     def _forget(self, binding: Binding, why: str) -> None:
         self._ctx.registrar.remove(binding)
         self._ctx.log("info", why, user=binding.user, contact=binding.contact)
@@ -262,6 +276,15 @@ def _readable(headers: Headers, name: str) -> list[str]:
             continue
         kept.append(value)
     return kept
+
+
+def _followed(value: str) -> bool:
+    """True for a Route value that a request can be sent to."""
+    try:
+        SipUri.parse(NameAddr.parse(value).uri)
+    except ProtocolError:
+        return False
+    return True
 
 
 def _visited(network: str) -> str:
