@@ -203,7 +203,9 @@ class Registration:
                 flow_name=outbound.flow_name(contact, response),
                 emergency=is_emergency_uri(contact.uri),
             )
+            left = [] if old is None else [old.flow]
             for former in outbound.replaced(ctx.registrar, binding):
+                left.append(former.flow)
                 ctx.rebind(former, binding)
                 self._forget(former, "replaced")
             try:
@@ -212,7 +214,7 @@ class Registration:
                 ctx.log("warning", "a binding is not kept", user=ctx.who, error=error.hint)
                 continue
             ctx.stats.registrations += 1
-            reached_again(ctx, binding)
+            reached_again(ctx, binding, left)
             ctx.log(
                 "info" if old is None else "debug",
                 "registered",
