@@ -21,6 +21,7 @@ from imskit.sockets import (
     reset,
 )
 from imswire.base import ProtocolError
+from imswire.sources import source_of
 
 log = get_logger("imskit.streams")
 
@@ -230,7 +231,8 @@ class StreamListener:
     """A listening TCP or TLS socket that counts connections from accept, before any handshake.
 
     ``make()`` builds the protocol of each connection that was let in. Connections beyond ``settings.connections``, or
-    beyond ``settings.connections_per_source`` from one address, are reset at once and counted in ``refused``.
+    beyond ``settings.connections_per_source`` from one address (IPv6: one /64), are reset at once and counted in
+    ``refused``.
     """
 
     def __init__(
@@ -296,7 +298,7 @@ class StreamListener:
                     continue
                 self._accept_failed(error)
                 return
-            self._admit(sock, address[0])
+            self._admit(sock, source_of(address[0]))
 
     def _accept_failed(self, error: OSError) -> None:
         if error.errno not in OUT_OF_RESOURCES:

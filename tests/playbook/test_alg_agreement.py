@@ -187,6 +187,114 @@ def test_a_call_over_tls_is_not_continued_in_the_open() -> None:
     assert made.request("BYE")
 
 
+# --- bidding down ---
+
+DIGEST = 'Authorization: Digest username="alice", realm="example.net", nonce="{}", uri="sip:example.net", response="{}"'
+CLIENT = "Security-Client: tls, msrp-tls;mediasec"
+
+
+def again(*headers: str, number: int) -> str:
+    """A REGISTER of alice with whatever Contact."""
+    to = "<sip:alice@example.net>"
+    return request("REGISTER", *headers, uri="sip:example.net", to=to, branch=f"again{number}", number=number)
+
+
+@pytest.mark.parametrize("response", ["6629fae49393a05397450978507c4ef1", 'x", auts="y'])
+def test_who_announced_tls_does_not_register_in_the_open(response: str) -> None:
+    made = book("tls")
+    send(made, UE, CLIENT, *DEMANDS)
+    made.feed(wire(answer(made.request("REGISTER"), 401, CHALLENGE), SCSCF))
+    assert made.response(401)
+    send(made, UE, CLIENT, *DEMANDS, DIGEST.format("n1", response), number=2)
+    assert made.response(494).headers.get("security-server") == OURS
+    send(made, UE, CLIENT, DIGEST.format("n1", "").replace('response=""', "RESPONSE = abc"), number=3)
+    assert made.response(494)
+    assert not list(made.engine.context.registrar.bindings())
+
+
+def test_a_ue_that_names_itself_before_it_is_asked_begins_an_agreement() -> None:
+    made = book("tls")
+    send(made, UE, CLIENT, *DEMANDS, DIGEST.format("", ""))
+    made.feed(wire(answer(made.request("REGISTER"), 401, CHALLENGE), SCSCF))
+    assert made.response(401).headers.get("security-server") == OURS
+
+
+def test_a_registrar_that_does_not_ask_makes_no_registration_in_the_open() -> None:
+    made = book("tls")
+    send(made, UE, CLIENT, *DEMANDS)
+    registered(made, made.request("REGISTER"))
+    assert made.response(494).headers.get("security-server") == OURS
+    assert not list(made.engine.context.registrar.bindings())
+    send(made, TLS, CLIENT, f"Security-Verify: {OURS}", *DEMANDS, number=2)
+    registered(made, made.request("REGISTER"))
+    assert made.response(200)
+
+
+@pytest.mark.parametrize("client", [(), ("Security-Client: digest",)])
+@pytest.mark.parametrize("demand", [*DEMANDS, "Require: foo, SEC-AGREE"])
+def test_a_demand_for_an_agreement_in_the_open_is_494(demand: str, client: tuple[str, ...]) -> None:
+    made = book("tls")
+    send(made, UE)
+    registered(made, made.request("REGISTER"))
+    made.out()
+    send(made, UE, demand, *client, method="MESSAGE", number=2)
+    assert made.response(494).headers.get("security-server") == OURS
+    send(made, UE, "Supported: sec-agree", method="MESSAGE", number=3)
+    assert made.request("MESSAGE")
+
+
+def test_media_plane_security_alone_is_agreed_upon_in_the_open() -> None:
+    made = book("tls")
+    send(made, UE, "Security-Client: msrp-tls;mediasec", *DEMANDS)
+    registered(made, made.request("REGISTER"))
+    assert made.response(200).headers.get("security-server") == OURS
+    send(made, UE, f"Security-Verify: {OURS}", *DEMANDS, method="MESSAGE", number=2)
+    assert made.request("MESSAGE")
+
+
+@pytest.mark.parametrize(
+    "contact",
+    [
+        "<sip:alice@10.0.0.7:41000;transport=tls>;expires=600",
+        "<sip:alice@10.0.0.7:41000>;expires=600",
+        "<sip:alice@10.0.0.7:41000;transport=tls>;expires=0",
+        "*",
+    ],
+)
+@pytest.mark.parametrize("client", ["Supported: path", "Security-Client: digest"])
+def test_an_agreement_is_not_undone_in_the_open(contact: str, client: str) -> None:
+    made = agreed()
+    made.receive(UE, again(f"Contact: {contact}", "Expires: 0", client, number=9))
+    assert made.response(494).headers.get("security-server") == OURS
+    (binding,) = made.engine.context.registrar.bindings()
+    assert binding.secured
+
+
+def test_another_ue_of_the_same_user_goes_on_without_an_agreement() -> None:
+    made = agreed()
+    other = Flow("udp", "access", ACCESS, ("10.0.0.8", 5070))
+    send(made, other, number=9)
+    registered(made, made.request("REGISTER"))
+    assert made.response(200)
+    assert sorted(one.secured for one in made.engine.context.registrar.bindings()) == [False, True]
+    send(made, other, method="MESSAGE", number=10)
+    assert made.request("MESSAGE")
+
+
+def test_who_had_an_agreement_may_begin_anew() -> None:
+    made = agreed()
+    contact = "Contact: <sip:alice@10.0.0.7:41000;transport=tls>"
+    made.receive(UE, again(contact, CLIENT, *DEMANDS, number=9))
+    made.feed(wire(answer(made.request("REGISTER"), 401, CHALLENGE), SCSCF))
+    assert made.response(401).headers.get("security-server") == OURS
+    made.receive(UE, again(contact, CLIENT, *DEMANDS, number=10))
+    registered(made, made.request("REGISTER"))
+    assert made.response(494)
+    (binding,) = made.engine.context.registrar.bindings()
+    assert binding.secured
+    assert binding.flow == TLS
+
+
 # --- no mechanism for signalling is offered ---
 
 

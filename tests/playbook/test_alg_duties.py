@@ -31,6 +31,8 @@ def registered(engine_settings: Settings | None = None) -> Book:
         (("P-Preferred-Identity: <sip:office@example.net>",), "<sip:office@example.net>"),
         (("P-Preferred-Identity: sip:Office@EXAMPLE.net",), "<sip:alice@example.net>"),  # the user part has case
         (("P-Preferred-Identity: <tel:+4912345>",), "<tel:+4912345>"),
+        (("P-Preferred-Identity: <tel:+49-(123).45>",), "<tel:+4912345>"),  # the network's text, not the UE's
+        (("P-Preferred-Identity: <sip:off%69ce@example.net>",), "<sip:office@example.net>"),
         (("P-Preferred-Identity: <sip:boss@example.net>",), "<sip:alice@example.net>"),
         (("P-Preferred-Identity: <sip:boss@x.org>, <sip:office@example.net>",), "<sip:office@example.net>"),
         (("P-Asserted-Identity: <sip:boss@example.net>",), "<sip:alice@example.net>"),
@@ -40,6 +42,18 @@ def test_the_asserted_identity_is_one_that_is_registered(preferred: tuple[str, .
     sent = message(registered(), *preferred)
     assert sent.headers.get_all("p-asserted-identity") == [asserted]
     assert "p-preferred-identity" not in sent.headers
+
+
+def test_an_anonymous_request_is_not_taken_for_that_of_another_user_on_the_flow() -> None:
+    book = registered()
+    register(book, "carol", UE)
+    nobody = "<sip:anonymous@anonymous.invalid>;tag=a"
+    book.receive(UE, request("MESSAGE", "Privacy: id", from_=nobody, branch="n1"))
+    assert "which of its users" in (book.response(403).headers.get("warning") or "")
+    for user, number in (("alice", 2), ("carol", 3)):
+        own = f"P-Preferred-Identity: <sip:{user}@example.net>"
+        book.receive(UE, request("MESSAGE", "Privacy: id", own, from_=nobody, branch=f"n{number}", number=number))
+        assert book.request("MESSAGE").headers.get("p-asserted-identity") == f"<sip:{user}@example.net>"
 
 
 def test_privacy_passes_and_the_core_learns_who_it_is() -> None:

@@ -83,6 +83,13 @@ def test_by_setting_it_may_not() -> None:
         ("tel:1-1-2;phone-context=+49", True),
         ("sip:112@example.net;user=phone", True),
         ("sip:911@example.net", True),
+        ("sip:%3112@example.net;user=phone", True),
+        ("sips:11%32:secret@example.net", True),
+        ("sip:1-1-2@example.net;user=phone", True),
+        ("sip:1(1)2;phone-context=+49@example.net;x;USER=phone", True),
+        ("sip:1-1-2@example.net", False),
+        ("sip:1-1-2@example.net;user=phonebook", False),
+        ("sip:%31%2512@example.net", False),
         ("tel:1123", False),
         ("sip:alice@112", False),
     ],
@@ -213,6 +220,18 @@ def test_it_stands_beside_the_ordinary_one() -> None:
     (sent, flow), *_ = calls(made, "sip:bob@example.net")
     assert isinstance(sent, Request)
     assert flow == SCSCF
+
+
+def test_a_ue_that_leaves_keeps_its_emergency_registration() -> None:
+    made = book()
+    register(made)
+    emergency_register(made)
+    own = {"uri": "sip:example.net", "to": "<sip:alice@example.net>", "branch": "star"}
+    made.receive(UE, request("REGISTER", "Contact: *", "Expires: 0", **own))  # type: ignore[arg-type]
+    made.feed(wire(answer(made.request("REGISTER"), 200), SCSCF))
+    (binding,) = made.engine.context.registrar.bindings()
+    assert binding.emergency
+    assert forwarded(made).headers.get("p-asserted-identity") == "<sip:alice@example.net>"
 
 
 def test_full_tables_do_not_stop_it() -> None:

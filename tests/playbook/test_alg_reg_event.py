@@ -351,6 +351,53 @@ def test_a_notifier_that_grants_next_to_nothing_is_not_asked_all_the_time(grante
     assert seen or asked(book), "it is asked again, in its time"
 
 
+@pytest.mark.parametrize("granted", [20, 30, 60, 62, 100, 119, 120, 600, 1201])
+def test_a_short_grant_is_refreshed_before_it_ends(granted: int) -> None:
+    book, sent = subscribed()
+    accept(book, sent, expires=granted)
+    book.out()
+    ends, seen = book.now + granted, 0
+    for _ in range(5 * granted):
+        book.advance(1)
+        for again in asked(book):
+            assert again.call_id == sent.call_id
+            assert book.now <= ends - min(granted / 2, 32) + 0.5, "there is time for the answer"
+            accept(book, again, expires=granted)
+            ends, seen = book.now + granted, seen + 1
+    assert 5 <= seen <= 10
+
+
+@pytest.mark.parametrize(("told", "after"), [(1, 10), (15, 10), (100, 60), (280, 140), (400, 200), (None, 300)])
+def test_what_notify_says_brings_a_refresh_forward_and_never_puts_it_off(told: int | None, after: int) -> None:
+    book, sent = subscribed()
+    accept(book, sent, expires=600)
+    begun, seen = book.now, len(book.every)
+    for second in range(300):
+        if book.now - begun < after and second % 7 == 0:
+            left = 600 - second if told is None else told
+            notify(book, sent, b"", f"Subscription-State: active;expires={left}", number=second + 1)
+        if any(isinstance(m, Request) for m in book.every[seen:]):
+            break
+        book.advance(1)
+    assert book.now - begun == after
+
+
+def test_what_notify_says_while_a_refresh_is_under_way_makes_no_other() -> None:
+    book, sent = subscribed()
+    accept(book, sent, expires=60)
+    book.out()
+    book.advance(30)
+    (again,) = asked(book)
+    notify(book, sent, b"", "Subscription-State: active;expires=2")
+    book.advance(0.4)
+    assert asked(book) == []
+    accept(book, again, expires=60)
+    book.advance(29)
+    assert asked(book) == []
+    book.advance(1)
+    assert len(asked(book)) == 1
+
+
 def test_a_longer_interval_is_asked_for_once() -> None:
     book, sent = subscribed(expires=60)
     book.feed(wire(answer(sent, 423, "Min-Expires: 3600"), SCSCF))

@@ -2,6 +2,7 @@
 
 import pytest
 from tests.playbook.alg_harness import ACCESS, SCSCF, UE, Book, answer, settings, wire
+from tests.playbook.alg_harness import request as invite
 
 from imsalg.core.events import FlowClosed
 from imswire.sip.flow import Flow
@@ -173,6 +174,45 @@ def test_a_contact_that_the_registrar_dropped_is_no_binding() -> None:
     book = Book()
     book.feed(wire(answer(register(book), 200, "Contact: <sip:alice@10.0.0.99:5070>;expires=600"), SCSCF))
     assert book.engine.gauges["bindings"] == 0
+
+
+@pytest.mark.parametrize("named", ["%61lice", "alic%65"])
+def test_a_contact_that_the_registrar_writes_without_escapes_is_the_same(named: str) -> None:
+    book = Book()
+    book.receive(UE, REGISTER.format(n=1, expires=600).replace("<sip:alice@10", f"<sip:{named}@10"))
+    sent = book.request("REGISTER")
+    book.feed(wire(granted(sent), SCSCF))
+    (binding,) = book.engine.context.registrar.bindings()
+    assert binding.contact == f"sip:{named}@10.0.0.7:5070"
+    path = f"Route: {sent.headers.get('path')}"
+    book.out()
+    book.receive(SCSCF, invite("INVITE", path, uri="sip:alice@10.0.0.7:5070", flow=SCSCF))
+    assert book.request("INVITE").uri == "sip:alice@10.0.0.7:5070"
+
+
+def test_a_user_that_is_escaped_is_the_same_user() -> None:
+    book = Book()
+    book.feed(wire(granted(register(book)), SCSCF))
+    book.receive(UE, REGISTER.format(n=2, expires=0).replace("To: <sip:alice", "To: <sip:%61lice"))
+    book.feed(wire(granted(book.request("REGISTER"), expires=0), SCSCF))
+    assert book.engine.gauges["bindings"] == 0
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        (["garbage <"], []),
+        (["<tel:+1>", "<sip:a@10.9.0.9;lr>"], ["<sip:a@10.9.0.9;lr>"]),
+        (["<sip:a@10.9.0.9;lr>, <sip:b@10.9.0.8;lr>"], ["<sip:a@10.9.0.9;lr>", "<sip:b@10.9.0.8;lr>"]),
+    ],
+)
+def test_a_service_route_that_cannot_be_read_is_left_out(told: list[str], kept: list[str]) -> None:
+    book = Book()
+    book.feed(wire(granted(register(book), 600, *(f"Service-Route: {one}" for one in told)), SCSCF))
+    seen = book.response(200).headers.values("service-route")
+    assert seen == kept
+    book.receive(UE, invite("MESSAGE", *(f"Route: {one}" for one in seen), branch="m1"))
+    assert book.request("MESSAGE").headers.values("route") == kept
 
 
 def test_a_refusal_leaves_no_binding() -> None:

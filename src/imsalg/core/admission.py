@@ -15,6 +15,7 @@ from imsalg.core.emergency import dialled
 from imsalg.overload_settings import OverloadSettings
 from imswire.sip.flow import Flow
 from imswire.sip.glance import Glance, glance, is_ack_of_refusal, refusal
+from imswire.sources import source_of
 
 type Answering = tuple[bytes, Flow]
 
@@ -82,7 +83,7 @@ class Admission:
         if data[:4] == b"SIP/":
             return self._response(flow, now) if flow.realm in self.metered else ADMIT
         if flow.realm in self.metered:
-            source = flow.remote[0]
+            source = source_of(flow.remote[0])
             spent = self._spent.get(source, 0.0)
             if spent > now + self._allowance:
                 return self._beyond_rate(data, flow, source, spent, now)
@@ -90,7 +91,7 @@ class Admission:
         return self._triage(data, flow) if self.shedding else ADMIT
 
     def _response(self, flow: Flow, now: float) -> bytes | None:
-        source = "re " + flow.remote[0]
+        source = "re " + source_of(flow.remote[0])
         spent = self._spent.get(source, 0.0)
         if spent > now + self._allowance:
             self.counts.source_rate += 1

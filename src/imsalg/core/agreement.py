@@ -5,12 +5,21 @@ signalling are compared exactly, because a difference means that somebody on the
 mechanism that is offered; the others of RFC 3329 and ``ipsec-3gpp`` are understood and passed over.
 
 A UE that registers in the open and names ``tls`` is told of ours in the 401 (TS 24.229) and comes back over TLS with
-Security-Verify. Elsewhere, and where TLS is required, what comes in the open is answered 494 or 421 (RFC 3329 2.3).
+Security-Verify: in the open it gets 494 instead of a registration. Elsewhere, and where TLS is required, what comes in
+the open is answered 494 or 421 (RFC 3329 2.3).
 """
 
+import re
 from collections.abc import Iterable
 
-from imsalg.core.security import SEC_AGREE, has_option_tag, media_mechanisms, media_name, server_values
+from imsalg.core.security import (
+    OPTION_TAG_HEADERS,
+    SEC_AGREE,
+    has_option_tag,
+    media_mechanisms,
+    media_name,
+    server_values,
+)
 from imsalg.core.sip_call import Answer
 from imsalg.duty_settings import DutyRealm
 from imswire.base import ProtocolError
@@ -23,6 +32,8 @@ TLS = "tls"
 OFFERED = "tls;q=0.2"
 """Our static list of mechanisms for signalling; it never depends on what a UE says (RFC 3329 2.3.1)."""
 IPSEC = frozenset({"ipsec-3gpp", "ipsec-ike", "ipsec-man"})
+_ANSWERED = re.compile(r"\bresponse\s*=\s*(?!\s|\"\"|,|$)", re.IGNORECASE)
+"""In Authorization: a challenge is answered. An IMS UE names itself before there is one, with an empty response."""
 
 
 class Agreement:
@@ -48,10 +59,23 @@ class Agreement:
         self._open(request)
         if "security-verify" in headers:
             if TLS in named or self._differs(headers):
-                raise self._challenge(494, "TLS was agreed to and is not used")
-        elif named and self._refuse_ipsec and TLS not in named:
+                raise self.unused()
+        elif TLS in named:
+            if any(_ANSWERED.search(line) for line in headers.get_all("authorization")):
+                raise self.unused()
+        elif named and self._refuse_ipsec:
             raise self._challenge(494, "no mechanism in common for signalling")
         return False
+
+    def announced_in_the_open(self, request: Request, flow: Flow) -> bool:
+        """True for a REGISTER that :meth:`register` let by and whose UE is to come back over TLS."""
+        if not self.offers or flow.transport == TLS or "security-client" not in request.headers:
+            return False
+        return any(one.name.lower() == TLS for one in _signalling(request.headers, "Security-Client"))
+
+    def unused(self) -> Answer:
+        """The answer to what comes in the open from a UE that knows TLS to be there for it."""
+        return self._challenge(494, "TLS was agreed to and is not used")
 
     def request(self, request: Request, flow: Flow) -> None:
         """Judge any other request, where mechanisms are offered; raises :class:`Answer`."""
@@ -60,8 +84,13 @@ class Agreement:
             return
         self._open(request)
         headers = request.headers
-        if "security-verify" in headers and self._differs(headers):
-            raise self._challenge(494, "Security-Verify differs from what was sent")
+        if "security-verify" in headers:  # our list, from a UE that knows nothing on it but media plane mechanisms
+            if self._differs(headers):
+                raise self._challenge(494, "Security-Verify differs from what was sent")
+        elif request.method != "ACK" and any(has_option_tag(headers, name, SEC_AGREE) for name in OPTION_TAG_HEADERS):
+            raise self._challenge(
+                494, "an agreement is demanded and not used"
+            )  # 2.3.1; not of an ACK: RFC 3261 8.2.2.3
         if "security-client" in headers and any(
             one.name.lower() == TLS for one in _signalling(headers, "Security-Client")
         ):
@@ -70,7 +99,7 @@ class Agreement:
     def hold_to(self, request: Request, flow: Flow) -> None:
         """A request outside a dialog of a UE that agreed to TLS comes over TLS and repeats our list (2.3.1)."""
         if flow.transport != TLS:
-            raise self._challenge(494, "TLS was agreed to and is not used")
+            raise self.unused()
         if "security-verify" not in request.headers:
             raise self._challenge(494, "Security-Verify is missing")
 

@@ -15,9 +15,11 @@ from typing import Literal
 from imsalg.core.media_events import AccessProfile
 from imswire.base import LimitExceeded, ProtocolError
 from imswire.sip.flow import Flow
-from imswire.sip.uri import SipUri
+from imswire.sip.uri import SipUri, unescaped
 from imswire.sip.values import NameAddr
 
+SEPARATORS = str.maketrans("", "", "-.()")
+"""The visual separators of telephone numbers (RFC 3966 5.1.1)."""
 type Rule = Literal["flow", "own-host", "host"]
 """Whose request is it that comes over a flow which nobody registered, with the Contact of a binding? ``flow``:
 nobody's. ``own-host``: that of a UE whose Contact shows the very address which the request comes from, unless another
@@ -32,16 +34,20 @@ def contact_key(uri: str) -> str:
     except ProtocolError:
         return uri
     sos = ";sos" if parsed.param("sos") is not None else ""  # TS 24.229 5.1.6.2: a registration of its own
-    return f"{parsed.user or ''}@{parsed.hostport.lower()};{parsed.transport}{sos}"
+    return f"{unescaped(parsed.user or '')}@{parsed.hostport.lower()};{parsed.transport}{sos}"
 
 
 def identity_key(uri: str) -> str:
-    """A public user identity made comparable: scheme and host without case, no port and parameters."""
+    """A public user identity made comparable: scheme and host without case, no port and parameters.
+
+    A number is the same however it is grouped for the eye (RFC 3966 4).
+    """
     try:
         parsed = SipUri.parse(uri)
     except ProtocolError:
-        return uri.partition(";")[0].lower()
-    return f"{parsed.scheme}:{parsed.user or ''}@{parsed.host.lower()}"
+        plain = uri.partition(";")[0].lower()
+        return plain.translate(SEPARATORS) if plain.startswith("tel:") else plain
+    return f"{parsed.scheme}:{unescaped(parsed.user or '')}@{parsed.host.lower()}"
 
 
 def user_of(uri: str) -> str:
@@ -237,27 +243,19 @@ class Registrar:
     ) -> Binding | None:
         """The binding on whose behalf a request came over ``flow``.
 
-        Several on one flow: that of the request's ``contact``, else one that owns one of ``identities`` (From,
-        P-Preferred-Identity), else the first. None on the flow: the binding of ``contact``, as far as ``rule`` lets it
-        (a UE that registered over UDP sends what is large over TCP, RFC 3261 18.1.1; some open a connection for each
-        request). What was registered over TLS comes over TLS.
+        Several on one flow: that of the request's ``contact``; where that leaves several users, the one who owns the
+        first of ``identities`` (P-Preferred-Identity, From) that any of them owns, else nobody's. None on the flow: the
+        binding of ``contact``, as far as ``rule`` lets it (a UE that registered over UDP sends what is large over TCP,
+        RFC 3261 18.1.1; some open a connection for each request). What was registered over TLS comes over TLS.
         """
         on_flow = self._by_flow.get(flow)
         key = contact_key(contact) if contact else ""
         if on_flow:
             candidates = list(on_flow.values())
-            if len(candidates) == 1:
-                return candidates[0]
-            for binding in candidates:
-                if binding.key[1] == key:
-                    return binding
-            wanted = list(identities)
-            for binding in candidates:
-                if any(binding.identity(uri) is not None for uri in wanted):
-                    return binding
-            return candidates[0]
+            return _of_one_user([one for one in candidates if one.key[1] == key] or candidates, identities)
         if rule == "flow":
             return None
+        found: list[Binding] = []
         for binding in self._by_contact.get(key, {}).values():
             known = binding.flow
             if known is None or known.realm != flow.realm or known.remote[0] != flow.remote[0]:
@@ -265,8 +263,8 @@ class Registrar:
             if known.transport == "tls" and flow.transport != "tls" and not binding.secured:
                 continue  # whoever agreed upon TLS is held to it by that agreement, and told so
             if rule == "host" or (binding.direct and not self._shared(binding, known)):
-                return binding
-        return None
+                found.append(binding)
+        return _of_one_user(found, identities) if found else None
 
     def _shared(self, binding: Binding, flow: Flow) -> bool:
         """Another user has registered from the same host."""
@@ -302,6 +300,18 @@ class Registrar:
     def next_timer(self) -> float | None:
         """When the next binding expires (or an entry of a replaced one, which costs nothing)."""
         return self._heap[0][0] if self._heap else None
+
+
+def _of_one_user(candidates: list[Binding], identities: Iterable[str]) -> Binding | None:
+    """The binding of ``candidates`` that is meant: of their only user, or of the one who has one of ``identities``."""
+    candidates.sort(key=lambda one: one.emergency)  # one for emergencies alone says nothing of the others
+    if all(one.aor == candidates[0].aor for one in candidates):
+        return candidates[0]
+    for uri in identities:
+        for binding in candidates:
+            if binding.identity(uri) is not None:
+                return binding
+    return None
 
 
 def _host(flow: Flow) -> tuple[str, str]:

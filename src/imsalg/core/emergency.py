@@ -6,13 +6,13 @@ calls have as much room again), a node that goes out of service, or a UE that is
 say so.
 """
 
-from imsalg.core.bindings import Binding
+from imsalg.core.bindings import SEPARATORS, Binding
 from imsalg.core.routing import Network, Way
 from imsalg.core.sip_call import Answer
 from imsalg.settings import Settings
 from imswire.base import ProtocolError
 from imswire.sip.message import Request
-from imswire.sip.uri import SipUri
+from imswire.sip.uri import SipUri, unescaped
 
 SOS = "urn:service:sos"
 BODY_TYPE = "application/3gpp-ims+xml"
@@ -103,11 +103,15 @@ class Emergency:
 
 
 def dialled(uri: str) -> str:
-    """The number or user part of a tel or SIP URI, without visual separators (RFC 3966 5.1.1)."""
+    """The number or user part of a tel or SIP URI, without escapes, password and, in a number, visual separators.
+
+    A SIP URI holds a number where it says so (RFC 3261 19.1.6); elsewhere "1-1-2" is a name.
+    """
     scheme, _, rest = uri.partition(":")
-    user = rest.partition("@")[0] if scheme.lower() in ("sip", "sips") and "@" in rest else rest
-    user = user.partition(";")[0]
-    return user.translate(_SEPARATORS) if scheme.lower() == "tel" else user
-
-
-_SEPARATORS = {ord(c): None for c in "-.()"}
+    number = scheme.lower() == "tel"
+    user, at, place = rest.partition("@")
+    if at and scheme.lower() in ("sip", "sips"):
+        rest = user.partition(":")[0]
+        number = ";user=phone;" in f"{place.lower()};"
+    user = unescaped(rest.partition(";")[0])
+    return user.translate(SEPARATORS) if number else user

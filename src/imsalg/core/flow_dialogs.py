@@ -77,12 +77,29 @@ class FlowDialogs:
             self._pop_pair(outgoing, FLOW_CORE if side is Side.ACCESS else FLOW_ACCESS, plain)
         if ue_flow.realm not in ctx.cores:
             raise Answer(403, "the token's realm is not served any more")
+        if side is Side.CORE:
+            ue_flow = self._moved(outgoing, ue_flow)
         way: Way = ue_flow
         if side is Side.ACCESS:
             way = self._beyond(outgoing, digest, flow.realm)
         if outgoing.method == "NOTIFY":
             self._record(outgoing, ue_flow, flow, way, side)
         return way, ue_flow
+
+    def _moved(self, request: Request, known: Flow) -> Flow:
+        """Where the UE is that the dialog knows at ``known``: it may have registered over another flow since.
+
+        Nobody is registered over the old one, and the request is for the contact and an identity of one binding alone:
+        the same contact may be another UE's behind another NAT. A dialog over TLS stays there.
+        """
+        registrar = self._ctx.registrar
+        if registrar.on_flow(known):
+            return known
+        binding = registrar.with_contact(request.uri)
+        flow = binding.flow if binding is not None else None
+        if binding is None or flow is None or flow.realm != known.realm or known.transport == "tls" != flow.transport:
+            return known
+        return flow if binding.identity(request.to.uri) is not None else known
 
     def _beyond(self, outgoing: Request, digest: bytes, realm: str) -> Way:
         """The next hop towards the core, if Route (or, without one, the Request-URI) is that of the dialog."""

@@ -51,7 +51,9 @@ class InitialRequests:
         else:
             if not realm.allow_unregistered:
                 if not emergency:
-                    raise Answer(403, "not registered here", once=True)
+                    several = ctx.registrar.on_flow(flow)
+                    why = "the request does not say which of its users it is of" if several else "not registered here"
+                    raise Answer(403, why, once=True)
                 if request.method != "INVITE":
                     raise Answer(403, "who is not registered may call for help, no more", once=True)
             profile = AccessProfile(flow.realm, core, user=user_of(request.from_.uri))

@@ -1,6 +1,6 @@
 """What an edge proxy does for UEs that keep their flows open themselves (RFC 5626 5.1, 5.4, 6)."""
 
-from imsalg.core.bindings import Binding, Registrar
+from imsalg.core.bindings import Binding, Registrar, contact_key
 from imswire.sip.flow import Flow
 from imswire.sip.message import Request, Response
 from imswire.sip.values import NameAddr
@@ -28,6 +28,20 @@ def flow_name(contact: NameAddr, response: Response) -> str:
     if not instance or not number or not response.has_option("Require", "outbound"):
         return ""
     return f"{number} {instance}"
+
+
+def same_ue(contact: NameAddr, binding: Binding) -> bool:
+    """True when a Contact of the binding's user is of the same UE: its address whatever the transport, or instance."""
+    if _address(contact_key(contact.uri)) == _address(binding.key[1]):
+        return True
+    instance = contact.param("+sip.instance")
+    return bool(instance) and binding.flow_name.partition(" ")[2] == instance
+
+
+def _address(key: str) -> tuple[str, str]:
+    """User and host with port of a contact's key; a user part may have semicolons of its own."""
+    user, _, place = key.rpartition("@")
+    return user, place.partition(";")[0]
 
 
 def replaced(registrar: Registrar, binding: Binding) -> list[Binding]:

@@ -52,20 +52,26 @@ def in_the_open(binding: Binding, flow: Flow) -> bool:
     return flow.transport != "tls" and (binding.secured or (binding.flow or flow).transport == "tls")
 
 
-def reached_again(ctx: Context, binding: Binding) -> None:
+def reached_again(ctx: Context, binding: Binding, former: Collection[Flow | None] = ()) -> None:
     """The registration of ``binding`` was accepted: its calls are reached over its flow when theirs is gone.
 
     A connection over which nobody is registered any more is taken for gone: it was closed, went with an earlier process
-    or the UE has left it (RFC 5626 5.3.1). The calls are those of this address of record and contact, which the
-    registrar has just authenticated; one over TLS stays over TLS, and none changes its realm.
+    or the UE has left it (RFC 5626 5.3.1). Over UDP it is the flow that this UE was registered over before, one of
+    ``former``: a NAT has given it another port or, where an instance says that it is the same UE, it has moved. The
+    calls are those of this address of record and contact, which the registrar has just authenticated; one over TLS
+    stays over TLS, and none changes its realm.
     """
     flow = binding.flow
     if flow is None:
         return
     for call in ctx.calls_of(binding):
         known = call.flows[Side.ACCESS]
-        if known == flow or not known.reliable or known.realm != flow.realm or ctx.registrar.on_flow(known):
+        if known == flow or known.realm != flow.realm or ctx.registrar.on_flow(known):
             continue
+        if not known.reliable:
+            same = binding.flow_name or known.remote[0] == flow.remote[0]  # behind two NATs a Contact may be two UEs'
+            if known not in former or not same:
+                continue
         if known.transport == "tls" and flow.transport != "tls":
             continue
         call.flows[Side.ACCESS] = flow

@@ -5,13 +5,12 @@ when the network ends a registration: the binding goes, and its calls are releas
 not know the package is remembered and left in peace for a while; nothing else depends on the subscription.
 """
 
-from enum import Enum, auto
-
 from imsalg.core.asserting import VECTOR
 from imsalg.core.bindings import Binding, contact_key, identity_key
 from imsalg.core.context import Context
 from imsalg.core.deadlines import Deadlines
 from imsalg.core.media_events import Side
+from imsalg.core.reg_subscription import BRIEF, FLOOR, State, Subscription
 from imsalg.core.release import Release
 from imsalg.core.routing import Way, next_uri
 from imsalg.core.sip_call import Answer, Forward, Purpose, flow_of
@@ -25,75 +24,12 @@ from imswire.sip.values import NameAddr
 EVENT = "reg"
 NOT_THERE = frozenset({405, 420, 489, 501})
 """Answers that say that the core does not know the package (RFC 6665 4.1.2): it is not asked for other users either."""
-LEAD = 600.0
-"""Seconds before its end that a subscription is refreshed; a short one when half of it has passed (TS 24.229 5.2.3)."""
-
-
 SOON = 5.0
 """Seconds after which a subscription that the notifier ended for no lasting reason is asked for again, at the least."""
 
 
-FLOOR = 60.0
-"""Seconds between two refreshes at the least, whatever the notifier grants or leaves out."""
-
-
 RESUMED = 100.0
 """Subscriptions that are asked for in a second after a restart."""
-
-
-class State(Enum):
-    """Stages of a subscription."""
-
-    ASKED = auto()  # a SUBSCRIBE has no answer yet
-    ACTIVE = auto()
-    RESTING = auto()  # refused or over; asked for again when its time has come
-
-
-class Subscription:
-    """One user's subscription: a dialog in which this node is the subscriber."""
-
-    __slots__ = (
-        "again_at",
-        "aor",
-        "call_id",
-        "contact",
-        "core_realm",
-        "cseq",
-        "identity",
-        "lengthened",
-        "refresh_at",
-        "remote",
-        "remote_cseq",
-        "routes",
-        "service_route",
-        "state",
-        "tag",
-        "target",
-        "version",
-    )
-
-    def __init__(self, binding: Binding, call_id: str, tag: str) -> None:
-        self.aor = binding.aor
-        self.identity = NameAddr.parse(binding.default_identity).uri
-        self.core_realm = binding.profile.core_realm
-        self.service_route = binding.service_route
-        self.again_at = 0.0  # before that time a gap in what is told is not filled by another SUBSCRIBE
-        self.renewed(call_id, tag)
-
-    def renewed(self, call_id: str, tag: str) -> None:
-        """Begin a new dialog."""
-        self.state = State.ASKED
-        self.call_id = call_id
-        self.tag = tag
-        self.contact = ""
-        self.cseq = 0
-        self.lengthened = False  # a 423 was met with the interval that it asks for
-        self.remote = ""  # the notifier's To or From with its tag, once known
-        self.remote_cseq = -1
-        self.target = self.identity
-        self.routes: list[str] = []
-        self.refresh_at = 0.0
-        self.version = -1
 
 
 class RegEvents:
@@ -206,6 +142,7 @@ class RegEvents:
         ctx = self._ctx
         asked = self._settings.expires if expires is None else expires
         # Nothing refreshes what has no answer: timer F ends the request, and the answer sets the time anew.
+        found.asked_at, found.refresh_at = ctx.now, 0.0
         self._timers.set(found.aor, ctx.now + 2 * ctx.settings.timers.t64)
         try:
             request, way = self._request(found, asked)
@@ -283,7 +220,7 @@ class RegEvents:
 
     def _accepted(self, found: Subscription, response: Response) -> None:
         granted = response.expires
-        if granted == 0:  # over before it began
+        if granted is not None and granted < BRIEF:  # over before it began, or nearly so
             self._refused(found, response.status)
             return
         self._until(found, self._settings.expires if granted is None else granted)
@@ -295,8 +232,7 @@ class RegEvents:
 
     def _until(self, found: Subscription, seconds: float) -> None:
         """The subscription lasts that long: refresh it in time."""
-        found.state = State.ACTIVE
-        found.refresh_at = self._ctx.now + max(FLOOR, seconds - LEAD if seconds > 2 * LEAD else seconds / 2)
+        found.lasts(seconds, self._ctx.now, self._ctx.settings.timers.t64)
         self._timers.set(found.aor, found.refresh_at)
 
     # --- NOTIFY ---
@@ -346,7 +282,9 @@ class RegEvents:
                 self._rest(found, FLOOR)
                 return True
             if seconds is not None:
-                self._until(found, min(seconds, self._settings.expires))
+                found.told(min(seconds, self._settings.expires), self._ctx.now, self._ctx.settings.timers.t64)
+                if found.refresh_at:
+                    self._timers.set(found.aor, found.refresh_at)
             return False
         if params.get("reason") in ("rejected", "noresource", "invariant"):
             self._rest(found, self._settings.retry_after)

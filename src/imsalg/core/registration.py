@@ -21,6 +21,7 @@ from imswire.sip.flow import Flow
 from imswire.sip.headers import Headers
 from imswire.sip.message import Request, Response
 from imswire.sip.transaction import ServerKey
+from imswire.sip.uri import SipUri
 from imswire.sip.values import NameAddr
 
 DEFAULT_EXPIRES = 3600
@@ -44,6 +45,8 @@ class Registration:
         ctx.who = user_of(aor)
         secured = ctx.agreements[flow.realm].register(request, flow)
         emergency = is_emergency_contact(request)
+        if not secured:
+            self._hold_to_agreement(request, aor, flow, emergency=emergency)
         if emergency and not all(is_emergency_uri(contact.uri) for contact in request.contacts):
             raise Answer(400, "Contacts for emergencies and others in one REGISTER")
         self._check_room(request, aor, emergency=emergency)
@@ -72,6 +75,21 @@ class Registration:
         forward.trust = ctx.asserting.trust[flow.realm]
         ctx.register_forward(forward)
         ctx.send(forward)
+
+    def _hold_to_agreement(self, request: Request, aor: str, flow: Flow, *, emergency: bool) -> None:
+        """What was registered under an agreement is neither replaced nor ended in the open; raises Answer 494.
+
+        A UE that begins anew announces TLS there; what becomes of that is seen by the answer.
+        """
+        agreement = self._ctx.agreements[flow.realm]
+        held = [one for one in self._ctx.registrar.of(aor) if one.secured and one.emergency is emergency]
+        if not held or flow.transport == "tls" or agreement.announced_in_the_open(request, flow):
+            return
+        if request.contact_star:
+            raise agreement.unused()
+        for contact in request.contacts:
+            if any(outbound.same_ue(contact, binding) for binding in held):
+                raise agreement.unused()
 
     def _check_room(self, request: Request, aor: str, *, emergency: bool) -> None:
         if request.contact_star or (request.expires == 0):
@@ -128,6 +146,8 @@ class Registration:
             if agreement.wanted_by(request.headers):
                 response.headers.add("Security-Server", agreement.server)
         if 200 <= response.status < 300:
+            if self._to_come_back(forward):
+                return
             if forward.arrival is not None:
                 arrival = forward.arrival
                 outbound.flow_timer(response, arrival, ctx.settings.realm[arrival.realm].flow_timer)
@@ -138,6 +158,17 @@ class Registration:
         if forward.server is not None:
             ctx.respond(forward.server, response)
 
+    def _to_come_back(self, forward: Forward) -> bool:
+        """True for a UE that announced TLS in the open and was not even asked who it is: 494, and nothing is kept."""
+        ctx, flow = self._ctx, forward.arrival
+        if flow is None or not (agreement := ctx.agreements[flow.realm]).announced_in_the_open(forward.received, flow):
+            return False
+        forward.answered = True
+        ctx.drop_forward(forward)
+        if forward.server is not None:
+            ctx.answer(forward.server, forward.received, agreement.unused())
+        return True
+
     def _store(self, forward: Forward, response: Response, aor: str, agreed: frozenset[str]) -> None:
         """Bring the bindings of the address of record in line with the 200 (TS 24.229 5.2.2.1, RFC 3261 10.2.4)."""
         ctx, request, flow = self._ctx, forward.received, forward.arrival
@@ -146,9 +177,10 @@ class Registration:
         granted = _granted(response)
         if request.contact_star:
             for binding in ctx.registrar.of(aor):
-                self._forget(binding, "de-registered")
+                if not binding.emergency:  # no UE ends that one, it expires (TS 24.229 5.1.6.2, 5.1.6.6)
+                    self._forget(binding, "de-registered")
             return
-        service_route = tuple(response.headers.values("service-route"))
+        service_route = self._service_route(response)
         associated = tuple(_readable(response.headers, "p-associated-uri"))
         for contact in request.contacts:
             seconds = granted.get(contact_key(contact.uri))
@@ -171,7 +203,9 @@ class Registration:
                 flow_name=outbound.flow_name(contact, response),
                 emergency=is_emergency_uri(contact.uri),
             )
+            left = [] if old is None else [old.flow]
             for former in outbound.replaced(ctx.registrar, binding):
+                left.append(former.flow)
                 ctx.rebind(former, binding)
                 self._forget(former, "replaced")
             try:
@@ -180,7 +214,7 @@ class Registration:
                 ctx.log("warning", "a binding is not kept", user=ctx.who, error=error.hint)
                 continue
             ctx.stats.registrations += 1
-            reached_again(ctx, binding)
+            reached_again(ctx, binding, left)
             ctx.log(
                 "info" if old is None else "debug",
                 "registered",
@@ -190,6 +224,18 @@ class Registration:
                 agreed=sorted(agreed),
             )
             self._reg_events.registered(binding, response)
+
+    def _service_route(self, response: Response) -> tuple[str, ...]:
+        """Service-Route as it can be followed; the UE is told no other, since its Route has to be the same."""
+        headers = response.headers
+        told = headers.values("service-route")
+        kept = [value for value in told if _followed(value)]
+        if len(kept) < len(told):
+            self._ctx.log("warning", "Service-Route cannot be read", user=self._ctx.who, value=", ".join(told))
+            headers.remove("service-route")
+            if kept:
+                headers.add("Service-Route", ", ".join(kept))
+        return tuple(kept)
 
     def _forget(self, binding: Binding, why: str) -> None:
         self._ctx.registrar.remove(binding)
@@ -232,6 +278,15 @@ def _readable(headers: Headers, name: str) -> list[str]:
             continue
         kept.append(value)
     return kept
+
+
+def _followed(value: str) -> bool:
+    """True for a Route value that a request can be sent to."""
+    try:
+        SipUri.parse(NameAddr.parse(value).uri)
+    except ProtocolError:
+        return False
+    return True
 
 
 def _visited(network: str) -> str:

@@ -18,6 +18,7 @@ from imswire.sip.flow import RELIABLE, Flow
 from imswire.sip.message import Request, Response
 from imswire.sip.parser import BadMessage, Limits, Ping, StreamFramer, parse
 from imswire.sip.transaction import Send
+from imswire.sources import source_of
 from imswire.stun import answer, is_stun, parse_request
 
 # Our own Via, the top one, with what ends its branch: ICMP may have cut the request short.
@@ -78,7 +79,7 @@ class SipDoor:
         if second != self._stun_second:
             self._stun_second, self._stun_left = second, self._stun_rate
             self._stun_sources.clear()
-        source = flow.remote[0]
+        source = source_of(flow.remote[0])
         used = self._stun_sources.get(source, 0)
         if self._stun_left <= 0 or used >= self._stun_share:
             return

@@ -23,6 +23,8 @@ _SIP = re.compile(
 _TEL = re.compile(r"tel:(\+?[0-9A-Fa-f*#().-]+)((?:;[^;\s<>\"]+)*)", re.IGNORECASE | re.ASCII)
 _OPAQUE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):([^\s<>\"]+)")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+_UNRESERVED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.!~*'()")
 _VISUAL = str.maketrans("", "", "-.()")
 
 # RFC 3261 19.1.4: these never match when only one of the two URIs has them. The rules do not name transport there; the
@@ -68,6 +70,14 @@ def drop_param(params: Params, name: str) -> Params:
     """The parameters without that one."""
     lower = name.lower()
     return tuple(pair for pair in params if pair[0].lower() != lower)
+
+
+def unescaped(text: str) -> str:
+    """A user part made comparable (RFC 3261 19.1.4): what needs no escape has none, other escapes are in capitals.
+
+    The result can stand in a URI: what would mean something else there stays escaped.
+    """
+    return _ESCAPE.sub(_unescape, text) if "%" in text else text
 
 
 def bracketed(host: str) -> str:
@@ -228,6 +238,11 @@ def parse_uri(text: str) -> Uri:
     if match is None:
         raise ProtocolError("sip.uri", f"not a URI: {text[:120]!r}")
     return OpaqueUri(match.group(1).lower(), match.group(2))
+
+
+def _unescape(escape: re.Match[str]) -> str:
+    one = chr(int(escape[0][1:], 16))
+    return one if one in _UNRESERVED else escape[0].upper()
 
 
 def _plain(text: str | None) -> str | None:

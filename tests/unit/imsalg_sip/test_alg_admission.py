@@ -42,6 +42,20 @@ def test_a_source_gets_its_burst_and_then_its_rate() -> None:
     assert admission.counts.source_rate == 5 + 5 + 5
 
 
+def test_a_prefix_of_ipv6_is_one_source() -> None:
+    admission = gate()
+
+    def from_(host: str) -> list[str]:
+        return verdicts(admission, 1, 100.0, flow=Flow("udp", "access", lab.ACCESS, (host, 5060)))
+
+    hosts = [f"2001:db8:0:1::{n:x}" for n in range(1, 100)]
+    assert [one for host in hosts for one in from_(host)].count("in") == 5
+    assert admission.sources == 1
+    assert from_("2001:db8:0:2::1") == ["in"]
+    assert from_("fe80::1%eth0") == from_("fe80::2%eth0") == ["in"]
+    assert admission.sources == 4
+
+
 def test_the_core_side_is_not_metered() -> None:
     assert set(verdicts(gate(), 100, 1.0, flow=lab.SCSCF)) == {"in"}
 

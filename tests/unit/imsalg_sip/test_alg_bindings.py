@@ -16,7 +16,7 @@ def flow(port: int = 5070, host: str = "10.0.0.7", connection: int = 0) -> Flow:
 def binding(user: str = "alice", port: int = 5070, expires_at: float = 100.0, **options: object) -> Binding:
     way = options.pop("flow", flow(port))
     assert isinstance(way, Flow)
-    contact = f"sip:{user}@10.0.0.7:{port}"
+    contact = str(options.pop("contact", f"sip:{user}@10.0.0.7:{port}"))
     return Binding(f"sip:{user}@example.net", contact, way, "ptoken", expires_at, **options)  # type: ignore[arg-type]
 
 
@@ -28,6 +28,10 @@ def binding(user: str = "alice", port: int = 5070, expires_at: float = 100.0, **
         ("sip:a@h:5070;transport=tcp", "sip:a@h:5070", False),
         ("sip:a@h", "sip:b@h", False),
         ("tel:+1", "tel:+1", True),
+        ("sip:%61lice@h", "sip:alice@h", True),
+        ("sip:a%3bb@h", "sip:a%3Bb@h", True),
+        ("sip:a%3bb@h", "sip:a;b@h", False),
+        ("sip:a%40b@h", "sip:b@h", False),
     ],
 )
 def test_contacts_are_compared_by_address(one: str, two: str, same: bool) -> None:
@@ -38,6 +42,14 @@ def test_identities_are_compared_without_port_and_parameters() -> None:
     assert identity_key("sip:Alice@Example.NET:5060;user=phone") == identity_key("sip:Alice@example.net")
     assert identity_key("sip:alice@example.net") != identity_key("sip:Alice@example.net")
     assert identity_key("tel:+1555;phone-context=x") == "tel:+1555"
+    assert identity_key("tel:+1-(5.5)5") == "tel:+1555"
+    assert identity_key("sip:%61lice@example.net") == "sip:alice@example.net"
+    assert identity_key("sip:a-b@example.net") != identity_key("sip:ab@example.net")
+
+
+@pytest.mark.parametrize("octet", ["%0d%0a", "%20", "%3e", "%40", "%25"])
+def test_what_an_escape_keeps_out_of_a_message_stays_escaped(octet: str) -> None:
+    assert identity_key(f"sip:a{octet}b@example.net") == f"sip:a{octet.upper()}b@example.net"
 
 
 def test_the_sender_of_a_request() -> None:
@@ -49,8 +61,31 @@ def test_the_sender_of_a_request() -> None:
     registrar.put(carol)
     assert registrar.sender(flow(), "sip:carol@10.0.0.7:5070", ()) is carol
     assert registrar.sender(flow(), None, ("sip:carol@example.net",)) is carol
-    assert registrar.sender(flow(), None, ("sip:nobody@example.net",)) is alice
+    assert registrar.sender(flow(), None, ("sip:carol@example.net", "sip:alice@example.net")) is carol
+    assert registrar.sender(flow(), None, ("sip:alice@example.net", "sip:carol@example.net")) is alice
+    assert registrar.sender(flow(), None, ("sip:nobody@example.net",)) is None
     assert registrar.sender(flow(6000, "10.0.0.66"), "sip:alice@10.0.0.7:5070", ()) is None, "a borrowed contact"
+
+
+def test_one_contact_of_two_users_says_nothing_of_either() -> None:
+    registrar = Registrar(10, 5)
+    contact = "sip:box@10.0.0.7:5070"
+    alice, carol = binding("alice", contact=contact), binding("carol", contact=contact)
+    registrar.put(alice)
+    registrar.put(carol)
+    for way, rule in ((flow(), "flow"), (other_flow(), "host")):
+        assert registrar.sender(way, contact, ("sip:carol@example.net",), rule) is carol  # type: ignore[arg-type]
+        assert registrar.sender(way, contact, (), rule) is None  # type: ignore[arg-type]
+
+
+def test_several_registrations_of_one_user_are_one_users() -> None:
+    registrar = Registrar(10, 5)
+    urgent, other = (binding("alice", contact=f"sip:alice@10.0.0.7:507{n}", emergency=n == 0) for n in (0, 1))
+    registrar.put(urgent)
+    assert registrar.sender(flow(), None, ()) is urgent
+    registrar.put(other)
+    assert registrar.sender(flow(), None, ()) is other
+    assert registrar.sender(flow(), urgent.contact, ()) is urgent
 
 
 def other_flow(transport: Literal["udp", "tcp", "tls"] = "udp", host: str = "10.0.0.7") -> Flow:

@@ -14,9 +14,11 @@ from imsalg.core.hops import STALE_FOR, Hops
 from imsalg.core.media_events import Side
 from imsalg.core.routing import Network
 from imsalg.core.sip_call import Answer, Forward
+from imsalg.dns_settings import DnsSettings
+from imsalg.shell.names import NameDoor
 from imsalg.shell.sip_transport import SipDoor
 from imskit.admin import AdminServer, Query, ask
-from imskit.resolver import MOST_QUESTIONS, Where, _Search
+from imskit.resolver import MOST_QUESTIONS, Located, Where, _Search
 from imskit.trace import Tracer
 from imswire.base import LimitExceeded
 from imswire.sip import headers, lines
@@ -111,6 +113,23 @@ def test_a_call_goes_to_the_core_while_its_name_is_looked_up_again() -> None:
     book.out()
     book.receive(UE, request("REGISTER", call_id="r2", branch="r2"), AUDIO)
     assert any("REGISTER" in line for line in book.lines())
+
+
+def test_names_of_the_settings_are_searched_for_in_room_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, bool] = {}
+
+    async def locate(where: Where, *, reserved: bool = False) -> Located:
+        seen[where.host] = reserved
+        return Located((), 0.0)
+
+    table, network = hops()
+    door = NameDoor(DnsSettings(), lambda event: None)
+    monkeypatch.setattr(door.resolver, "locate", locate)
+    for name in (CORE_NAME, "sip:x@peer.example"):
+        question = table.settle(to(network, name), 1.0)
+        assert isinstance(question, Resolve)
+        asyncio.run(door._look_up(question))
+    assert seen == {"icscf.example.net": True, "peer.example": False}
 
 
 def test_one_search_asks_a_bounded_number_of_questions() -> None:

@@ -1,5 +1,6 @@
 """Locating SIP servers against a real DNS server on loopback (RFC 3263 4, RFC 2782)."""
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -152,3 +153,39 @@ async def test_no_name_server_at_all_is_said() -> None:
     found = await resolver.locate(Where("plain.example", 5060, "", False, UDP))
     assert found.unsure
     assert found.error
+
+
+class Hearing(DnsServer):
+    """Tells of the first question that it does not answer."""
+
+    def __init__(self, zone: str, silent: str) -> None:
+        super().__init__(zone, silent=[silent])
+        self.left_waiting = asyncio.Event()
+
+    def answer(self, data: bytes, *, tcp: bool = False) -> bytes | None:
+        made = super().answer(data, tcp=tcp)
+        if made is None:
+            self.left_waiting.set()
+        return made
+
+
+@pytest.mark.parametrize("reserved", [True, False])
+@on_loop
+async def test_searches_of_one_kind_do_not_wait_behind_those_of_the_other(reserved: bool) -> None:
+    server = Hearing(ZONE, "silent.example.")
+    await server.start()
+    resolver = Resolver([server.address], timeout=60.0, lifetime=60.0, hosts_file="", at_once=1)
+    plain = Where("plain.example", 5060, "", False, UDP)
+    slow = asyncio.create_task(
+        resolver.locate(Where("silent.example", 5060, "", False, UDP), reserved=not reserved), name="slow"
+    )
+    await server.left_waiting.wait()
+    behind = asyncio.create_task(resolver.locate(plain, reserved=not reserved), name="behind")
+    found = await resolver.locate(plain, reserved=reserved)
+    assert sorted(places(found)) == ["udp 10.0.0.3:5060", "udp 10.0.0.4:5060"]
+    assert not behind.done(), "there is room for one of its kind"
+    assert server.asked.count("plain.example. A") == 1
+    for task in (slow, behind):
+        task.cancel()
+    await asyncio.gather(slow, behind, return_exceptions=True)
+    await server.stop()

@@ -189,6 +189,22 @@ async def test_connections_are_bounded_per_source_and_per_listener() -> None:
 
 
 @on_loop
+async def test_connections_are_counted_by_what_is_one_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imskit.streams.source_of", {"127.0.0.1": "one", "127.0.0.2": "one", "127.0.0.3": "two"}.get)
+    side = Side()
+    server = node(side, connections_per_source=1)
+    host, port = server.add_listener("access", "tcp", LOCAL, 0)
+    _, first = await asyncio.open_connection(host, port, local_addr=("127.0.0.1", 0))
+    await side.expect("up")
+    assert await is_reset(host, port, "127.0.0.2")
+    _, third = await asyncio.open_connection(host, port, local_addr=("127.0.0.3", 0))
+    await side.expect("up")
+    first.close()
+    third.close()
+    await server.close()
+
+
+@on_loop
 async def test_handshakes_count_as_connections_and_have_a_deadline(files: Files) -> None:
     side = Side()
     server = node(side, connections_per_source=1, handshake_timeout=0.2)
