@@ -18,7 +18,6 @@ __all__ = ["DEFAULT_LIMITS", "BadMessage", "Limits", "Ping", "StreamFramer", "pa
 _CONTENT_LENGTH = re.compile(rb"\r\n(?:content-length|l)[ \t]*:((?:[^\r\n]|\r\n[ \t])*)", re.IGNORECASE)
 
 
-
 def parse(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Request | Response:
     """Read one datagram or one framed message.
 
