@@ -169,8 +169,13 @@ def test_nothing_hangs_and_nothing_leaks(start: tuple[int, str], eager: bool, sc
     assert (gateway.load, dict(gateway.contexts)) == (0, {})
 
 
+# A re-INVITE without an offer is answered with one after a BYE has ended the call.
+ENDED: list[tuple[object, ...]] = [("core", "INVITE", 5), ("ue", "BYE", 0), ("response", 1, 200, False, "one", 1)]
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(list(STARTS)[:8]), st.lists(steps, min_size=8, max_size=20))
+@example("answered", ENDED)
 def test_no_plain_line_ever_leaves_for_the_ue_that_offered_tls(start: str, script: list[tuple[object, ...]]) -> None:
     """Whatever happens, no message towards alice holds a plain MSRP line, and none towards the core a secured one."""
     run = Run(0, start, eager=True)

@@ -190,8 +190,9 @@ class Offers:
         if leg in forward.bodies:  # RFC 3261 13.2.1: after the first reliable one no other counts in that dialog
             put_sdp(response, forward.bodies[leg])
             return True
-        if forward.role is not Role.OFFER and not reliable(response):
-            drop_sdp(response)  # neither offer nor answer (RFC 6337 3.1.1)
+        if call.stage is Stage.ENDING or (forward.role is not Role.OFFER and not reliable(response)):
+            # Neither offer nor answer (RFC 6337 3.1.1); to the media half the call is over, it would take it for a new.
+            drop_sdp(response)
             return True
         self._void(call)
         under_way = [one for one in call.exchanges if one.forward is not forward or one.in_response]
