@@ -18,13 +18,16 @@ from imswire.sip.values import NameAddr
 def same_ue(registrar: Registrar, aors: Collection[str], known: Flow, flow: Flow) -> bool:
     """True when ``flow`` is of the UE that the dialog knows at ``known``.
 
-    That is the same flow, another one from the same host (a new connection, a port that a NAT has changed), or one over
-    which one of ``aors`` has registered since (RFC 5626 4.3, a UE that has moved). An address of record is compared as
-    a whole: users of other domains have the same names.
+    That is the same flow, one over which one of ``aors`` has registered since (RFC 5626 4.3, a UE that has moved), or
+    one from the same host over which nobody has (a new connection, a port that a NAT has changed): users behind one NAT
+    have one host. An address of record is compared as a whole: users of other domains have the same names.
     """
-    if flow == known or (flow.realm == known.realm and flow.remote[0] == known.remote[0]):
+    if flow == known:
         return True
-    return bool(aors) and any(binding.aor in aors for binding in registrar.on_flow(flow))
+    users = registrar.on_flow(flow)
+    if users and aors:
+        return any(binding.aor in aors for binding in users)
+    return flow.realm == known.realm and flow.remote[0] == known.remote[0]
 
 
 def same_ue_as(call: Call, registrar: Registrar, flow: Flow) -> bool:

@@ -9,9 +9,11 @@ from imsalg.core.header_policy import Direction
 from imsalg.core.media_events import Proceed, Refuse
 from imsalg.core.offers import OFFERING, Offers
 from imsalg.core.release import Release, reason_of
+from imsalg.core.response_checks import as_sent
 from imsalg.core.sdp_body import put_sdp
 from imsalg.core.sip_call import (
     ACCESS,
+    CORE,
     REFRESHING,
     Answer,
     Call,
@@ -57,6 +59,8 @@ class Responses:
         response.headers.remove_first_value("via")
         if "via" not in response.headers:  # RFC 3261 16.7 step 3: it would go nowhere
             raise ProtocolError("sip.missing", "the response has no Via but ours")
+        if forward.side is CORE:
+            as_sent(forward, response)
         if forward.aborted:
             self._late(forward, response)
         elif not forward.is_invite:

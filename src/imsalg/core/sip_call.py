@@ -377,10 +377,12 @@ def tag_of(value: str | None) -> str:
     if value[-1:] == ">":
         return ""
     _, found, tag = value.rpartition(">;tag=")
-    if found and ";" not in tag and ">" not in tag:  # the one parameter behind a URI in brackets
+    if found and ";" not in tag and ">" not in tag and '"' not in tag:  # the one parameter behind a URI in brackets
         return tag.strip()
+    if '"' in value:  # brackets and semicolons inside quotes are neither
+        return NameAddr.parse(value).tag or ""
     rest = value[value.rfind(">") + 1 :]
     _, found, after = rest.partition(";tag=")
-    if found and not rest.startswith('"'):
+    if found:
         return after.partition(";")[0].strip()
     return NameAddr.parse(value).tag or "" if "tag" in rest.lower() else ""

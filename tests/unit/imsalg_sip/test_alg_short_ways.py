@@ -4,7 +4,7 @@ import base64
 from hashlib import blake2b
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.playbook.alg_harness import AUDIO, SCSCF, UE, Book, answer, register, request, wire
 
@@ -111,6 +111,10 @@ def test_a_bye_goes_the_same_way_whether_its_route_is_known_or_read(lines: tuple
         st.builds("<sip:a@b>;tag={}".format, st.text("ab;=>", max_size=9)),
     )
 )
+@example('<sip:a@b>;x=";tag=A";tag=B')
+@example('<sip:a@b>;tag=B;x=">y"')
+@example('<sip:a@b>;x=">;tag=A";tag=B')
+@example('"d>;tag=A" <sip:a@b>;tag=B')
 def test_the_tag_is_that_of_the_value(value: str) -> None:
     value = value.strip()
     try:
