@@ -124,6 +124,22 @@ def test_a_call_of_the_ue_keeps_its_vector() -> None:
     assert book.request("BYE").headers.get_all(VECTOR) == vector
 
 
+def test_a_call_that_ends_here_is_charged_as_the_same_one() -> None:
+    book = registered(settings(timers={"silent_call": 60.0}))
+    invite = message(book, method="INVITE")
+    routes = [f"Record-Route: {value}" for value in invite.headers.values("record-route")]
+    book.feed(wire(answer(invite, 200, *routes, "Contact: <sip:bob@10.9.0.20>"), SCSCF))
+    ok = book.response(200)
+    route = [f"Route: {value}" for value in reversed(ok.headers.values("record-route"))]
+    to = "<sip:bob@example.net>;tag=callee"
+    book.receive(UE, request("ACK", *route, uri="sip:bob@10.9.0.20", branch="k1", to=to))
+    book.out()
+    book.advance(61)
+    byes = {flow.realm: sent for sent, flow in book.out() if isinstance(sent, Request) and sent.method == "BYE"}
+    assert byes["core"].headers.get_all(VECTOR) == invite.headers.get_all(VECTOR) != []
+    assert VECTOR not in byes["access"].headers
+
+
 def test_a_call_to_the_ue_keeps_the_cores_vector() -> None:
     book = Book(settings(charging={"ioi": "visited.example"}))
     path = register(book, "bob", UE_B)

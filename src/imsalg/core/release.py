@@ -11,7 +11,7 @@ from imsalg.core.context import Context
 from imsalg.core.media_events import EndCall, Side
 from imsalg.core.routing import Way, next_uri
 from imsalg.core.sdp_body import drop_sdp
-from imsalg.core.sip_call import ACCESS, Answer, Call, Forward, Party, Purpose, Stage, other
+from imsalg.core.sip_call import ACCESS, CORE, Answer, Call, Forward, Party, Purpose, Stage, other
 from imswire.base import ProtocolError
 from imswire.sip.flow import Flow
 from imswire.sip.headers import Headers, split_values
@@ -221,6 +221,8 @@ class Release:
             routes = self.dialog_routes(call, side, party)
             bye = _request("BYE", target, from_address, party.address, call.call_id, call.cseq[other(side)], routes)
             bye.headers.add("Reason", reason_of(answer))
+            if side is CORE:
+                ctx.asserting.request(bye, call.realms[ACCESS], vector=call.charging)
             flow = self._flow(side, bye, call.flows[side])
             self._own(bye, flow, other(side), call)
         except ProtocolError as error:
