@@ -182,7 +182,7 @@ class LimitSettings:
     retry_after: Positive = 10
     media_lines: Positive = 64
     stun_rate: Positive = 2_000  # STUN and CRLF keep-alives answered in one second
-    stun_source_rate: Positive = 200  # of them to one source address
+    stun_source_rate: Positive = 200  # of them to one source address (IPv6: one /64)
 
 
 @dataclass(frozen=True)

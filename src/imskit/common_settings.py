@@ -46,7 +46,7 @@ class StreamSettings:
     write_limit: Positive = 1_048_576  # octets that a peer may leave unread
     pending_limit: Positive = 262_144  # octets that may wait for a connection to open
     connections: Positive = 20_000  # per listener
-    connections_per_source: Positive = 256
+    connections_per_source: Positive = 256  # of one address, or one /64 of IPv6
     outgoing: Positive = 4_000  # connections that were opened from here
     keepalive_idle: Seconds = 30.0  # silence before TCP asks whether the peer is there
     peer_timeout: Seconds = 15.0  # unacknowledged for so long, the peer is dead

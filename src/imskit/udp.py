@@ -50,6 +50,7 @@ class UdpSocket:
         self._connected = connect
         self._longer_names = self._sock.family == socket.AF_INET6  # flow info and scope follow
         self._descriptor = self._sock.fileno()
+        self._next = bytearray(4)  # to be written into: octets that cannot be cost ioctl an exception of its own
         self.local: Address = local_address(self._sock)
         self.on_datagram = on_datagram
         self._on_error = on_error
@@ -170,7 +171,10 @@ class UdpSocket:
             deliver(data, remote[:2] if self._longer_names else remote)
             # The kernel is asked for the length of the next one, for to receive and find nothing costs an exception
             # in each wake-up. An empty datagram looks like none and has a wake-up of its own.
-            if self.closed or ioctl(self._descriptor, FIONREAD, _NOTHING) == _NOTHING:
+            if self.closed:
+                return
+            ioctl(self._descriptor, FIONREAD, self._next)
+            if self._next == _NOTHING:
                 return
 
     def _failed(self, error: OSError) -> None:

@@ -14,7 +14,7 @@ SDP = "application/sdp"
 MOST_PARTS = 16
 """Parts of a multipart body that are looked at."""
 SEALED = frozenset({"message/sip", "application/pkcs7-mime", "multipart/encrypted"})
-"""Bodies that hold a session description for the far end's eyes alone (RFC 3261 23); TS 24.229 6.1 has none from UEs."""
+"""Bodies that hold a session description for the far end alone (RFC 3261 23); TS 24.229 6.1 has none from UEs."""
 _MEDIA_TYPE = re.compile(r"[\w.!%*+`'~-]+/[\w.!%*+`'~-]+", re.ASCII)
 _NAMES_SDP = re.compile(rb"^(?:content-type|c)[ \t]*:\s*application\s*/\s*sdp", re.ASCII | re.IGNORECASE | re.MULTILINE)
 

@@ -166,7 +166,7 @@ class Section:
 
     def change(self, wanted: Mapping[str, str | None]) -> None:
         """Give attributes other values, all in one pass: the first of each name is replaced in its place (a flag where
-        the value is ``""``) and the others are dropped; where there was none it is appended. None drops all."""
+        the value is ``""``) and the others are dropped; where there was none it is appended, last. None drops all."""
         done: set[str] = set()
         if not wanted.keys().isdisjoint(self.values):
             self._replace(wanted, done)

@@ -353,7 +353,7 @@ class Headers:
     def under_via(self, value: str) -> "Headers":
         """A copy with one more Via line before the first one, or on top: ``copy`` and ``prepend`` in one."""
         if "\n" in value or "\r" in value:
-            self._key("Via", value)  # says what is wrong with it
+            _key("Via", value)  # says what is wrong with it
         keys, values, lines = self._keys, self._values, self._lines
         index = keys.index("via") if "via" in keys else 0
         made = Headers.from_lines(keys.copy(), values.copy(), lines.copy())

@@ -25,7 +25,7 @@ def established() -> tuple[Book, Call, list[str]]:
     """A call of a registered UE, and the route set that the UE has for it."""
     book = Book()
     register(book)
-    book.receive(UE, request("INVITE", "Content-Type: application/sdp"), AUDIO)
+    book.receive(UE, request("INVITE"), AUDIO)
     sent = book.request("INVITE")
     ok = answer(sent, 200, "Contact: <sip:bob@10.9.0.30:5070>", body=AUDIO)
     ok = ok.replace(b"Record-Route: ", f"Record-Route: {BEYOND}\r\nRecord-Route: ".encode(), 1)
