@@ -96,9 +96,7 @@ LOST = (
     Run("lost_message", called=False),
     Run("lost_after_180"),
     Run("lost_bye"),
-    Run("mute_invite"),
-    Run("mute_after_180"),
-    Run("mute_bye"),
+    *(Run(name, way) for name, way in product(("mute_invite", "mute_after_180", "mute_bye"), ("udp", "tcp"))),
     *(Run(name, transport, calls=1) for name, transport in product(("cut_invite", "cut_call"), ("tcp", "tls"))),
 )
 BRISK = {"timers": {"t1": 0.02, "t2": 0.16, "t4": 0.2, "timer_c": 0.7}}
