@@ -181,7 +181,7 @@ class LimitSettings:
     contacts_per_user: Positive = 10
     retry_after: Positive = 10
     media_lines: Positive = 64
-    stun_rate: Positive = 2_000  # STUN keep-alives answered in one second
+    stun_rate: Positive = 2_000  # STUN and CRLF keep-alives answered in one second
     stun_source_rate: Positive = 200  # of them to one source address (IPv6: one /64)
 
 

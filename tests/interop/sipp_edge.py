@@ -1,8 +1,13 @@
-"""sipp on both sides of the daemons: a caller as UE, a called one as core, for many scenarios at the same time."""
+"""sipp on both sides of the daemons: one as UE, one as core, for many scenarios at the same time.
+
+sipp of Debian has no TLS: over TLS the UE is sipp over TCP, and stunnel makes TLS of it.
+"""
 
 import contextlib
 import csv
+import shutil
 import socket
+import urllib.request
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,8 +16,9 @@ from typing import Any
 from msgspec import Struct
 from tests.interop.capture import Capture, NoCapture
 from tests.interop.programs import Program, needs, own_address, ports_of
-from tests.system.edge import Daemon, agw_settings, alg_settings
+from tests.system.edge import DEADLINE, HOST, Daemon, agw_settings, alg_settings
 
+from imskit.tls import Identity
 from imslab.toml import merge
 
 SCENARIOS = Path(__file__).with_name("sipp")
@@ -20,10 +26,14 @@ AT_ONCE = 5
 """Pairs of sipp that run at the same time."""
 
 needs_sipp = needs("sipp", "sip-tester")
+needs_stunnel = needs("stunnel", "stunnel4")
 
 
 class Run(Struct, frozen=True):
-    """One scenario pair over one transport. ``called`` is False for a core that takes all and says nothing."""
+    """One scenario pair over one transport of the UE; the core has TCP where the UE has TLS.
+
+    ``called`` is False for a core that takes all and says nothing.
+    """
 
     name: str
     transport: str = "udp"
@@ -35,6 +45,16 @@ class Run(Struct, frozen=True):
     def __str__(self) -> str:
         return f"{self.name}-{self.transport}{6 if self.ipv6 else ''}"
 
+    @property
+    def spoken(self) -> str:
+        """The transport that sipp itself has."""
+        return "tcp" if self.transport == "tls" else self.transport
+
+
+def playable(runs: Sequence[Run]) -> list[Run]:
+    """Those that can be had here."""
+    return [run for run in runs if run.transport != "tls" or shutil.which("stunnel") is not None]
+
 
 class Sipp:
     """One sipp process with a scenario of ours."""
@@ -43,7 +63,11 @@ class Sipp:
         self._calls = run.calls
         self._stats = folder / f"{scenario}.csv"
         self._errors = folder / f"{scenario}.errors"
-        options: dict[str, Any] = {"-sf": SCENARIOS / f"{scenario}.xml", "-t": f"{run.transport[0]}1", "-m": run.calls}
+        file = SCENARIOS / f"{scenario}.xml"
+        if run.transport == "tls" and scenario.startswith("uac_"):  # what the UE writes is of the TLS around it
+            file = folder / file.name
+            file.write_text((SCENARIOS / file.name).read_text().replace("[transport]", "TLS"))
+        options: dict[str, Any] = {"-sf": file, "-t": f"{run.spoken[0]}1", "-m": run.calls}
         options |= {"-i": host, "-p": port, "-timeout": "30s", "-recv_timeout": 12_000, "-fd": "1s"}
         options |= {"-stf": self._stats, "-error_file": self._errors}
         flags = ["-nostdin", "-trace_stat", "-trace_err", "-timeout_error"]
@@ -95,6 +119,29 @@ def bound(port: int, transport: str) -> bool:
     return any((parts := row.split())[1].endswith(wanted) and parts[3] == state for row in rows)
 
 
+class Tunnels:
+    """One stunnel: for each name a port of ``host`` whose connections go on over TLS to a port of the P-CSCF."""
+
+    def __init__(self, host: str, targets: Mapping[str, int], authority: Path, folder: Path) -> None:
+        self.ports = dict(zip(targets, ports_of(host, len(targets)), strict=True))
+        lines = ["foreground = yes", "pid =", "debug = info"]
+        for name, port in targets.items():
+            lines += [f"[{name}]", "client = yes", f"accept = {host}:{self.ports[name]}"]
+            lines += [f"connect = {host}:{port}", f"local = {host}", "delay = yes"]
+            lines += [f"CAfile = {authority}", "verifyChain = yes", f"checkIP = {host}", "sni =", "TIMEOUTclose = 0"]
+        settings = folder / "stunnel.conf"
+        settings.write_text("\n".join(lines) + "\n")
+        self._program = Program(["stunnel", settings], folder, name="stunnel")
+        self._program.wait_for("Configuration successful")
+        for port in self.ports.values():
+            while not bound(port, "tcp") and not self._program.ended(0.01):
+                pass
+
+    def close(self) -> None:
+        """End it."""
+        self._program.stop(0.5)
+
+
 class SippEdge:
     """One IMS-ALG (and IMS-AGW) with a pair of realms for each run, so that runs do not meet.
 
@@ -111,7 +158,7 @@ class SippEdge:
         count = len(self.runs)
         plain, six = ports_of(self.host, 2 * count), ports_of("::1", 2 * count)
         self.core = {name: (six if run.ipv6 else plain)[at] for at, (name, run) in enumerate(self.runs.items())}
-        self._ue = {name: (six if run.ipv6 else plain)[count + at] for at, (name, run) in enumerate(self.runs.items())}
+        self.ue = {name: (six if run.ipv6 else plain)[count + at] for at, (name, run) in enumerate(self.runs.items())}
         self._stack = contextlib.ExitStack()
         self.capture: Capture | NoCapture
         try:
@@ -120,15 +167,24 @@ class SippEdge:
             self._stack.callback(self.capture.kill)
         except NoCapture as reason:
             self.capture = reason
-        (folder / "pcscf.pem").touch()
+        Identity.generate("pcscf", hosts=[self.host]).save(folder / "pcscf.pem", folder / "pcscf.key")
         # All UEs have one address here, and a busy machine is neither overload nor a reason to send twice.
-        calm = {"overload": {"source_rate": 0.0, "lag": 0.0, "queue": 0}, "timers": {"t1": 2.0}}
+        calm: dict[str, Any] = {
+            "overload": {"source_rate": 0.0, "lag": 0.0, "queue": 0},
+            "timers": {"t1": 2.0},
+            "metrics": {"listen": f"{HOST}:0"},
+        }
         self.alg = Daemon("imsalg", merge(merge(self._settings(folder), calm), alg or {}), folder)
         self._stack.callback(self.alg.stop)
         gateways = self.alg.ready["gateways"]["port"]
         realm = {"addresses": [self.host, "::1"]}
         agw = Daemon("agw", agw_settings(folder, gateways, {"realm": {"access": realm, "core": realm}}), folder)
         self._stack.callback(agw.stop)
+        self._tunnels: Tunnels | None = None
+        inner = {name: self._access(name) for name, run in self.runs.items() if run.transport == "tls"}
+        if inner:
+            self._tunnels = Tunnels(self.host, inner, folder / "pcscf.pem", folder)
+            self._stack.callback(self._tunnels.close)
 
     def __enter__(self) -> "SippEdge":
         return self
@@ -143,8 +199,23 @@ class SippEdge:
                 self.outcomes[name] = said
 
     def sip_ports(self) -> set[int]:
-        """The ports on which SIP is spoken."""
-        return {entry["port"] for entry in self.alg.ready["sip"]}
+        """The ports on which SIP is spoken in the open."""
+        return {entry["port"] for entry in self.alg.ready["sip"] if entry["transport"] != "tls"}
+
+    def tls_ports(self) -> set[int]:
+        """The ports on which SIP is spoken over TLS."""
+        return {entry["port"] for entry in self.alg.ready["sip"]} - self.sip_ports()
+
+    def measured(self, name: str) -> float:
+        """A metric of the IMS-ALG."""
+        where = self.alg.ready["metrics"]
+        with urllib.request.urlopen(f"http://{where['host']}:{where['port']}/metrics", timeout=DEADLINE) as page:
+            lines = page.read().decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+    def _access(self, name: str) -> int:
+        """The port of the P-CSCF for that run's UE."""
+        return next(int(entry["port"]) for entry in self.alg.ready["sip"] if entry["realm"] == f"access-{name}")
 
     def _host(self, run: Run) -> str:
         return "::1" if run.ipv6 else self.host
@@ -153,10 +224,12 @@ class SippEdge:
         listen, realms = [], {}
         for name, run in self.runs.items():
             host = self._host(run)
-            for side in ("access", "core"):
-                listen.append({"realm": f"{side}-{name}", "transport": run.transport, "host": host, "port": 0})
+            for side, transport in (("access", run.transport), ("core", run.spoken)):
+                listen.append({"realm": f"{side}-{name}", "transport": transport, "host": host, "port": 0})
+            if run.transport == "tls":
+                listen[-2] |= {"certificate": str(folder / "pcscf.pem"), "key": str(folder / "pcscf.key")}
             shown = f"[{host}]" if run.ipv6 else host
-            hop = f"sip:{shown}:{self.core[name]};transport={run.transport}"
+            hop = f"sip:{shown}:{self.core[name]};transport={run.spoken}"
             realms[f"access-{name}"] = {
                 "kind": "access",
                 "allow_unregistered": True,
@@ -170,19 +243,20 @@ class SippEdge:
         run, folder = self.runs[name], self.folder / name
         folder.mkdir()
         host = self._host(run)
-        entry = next(e for e in self.alg.ready["sip"] if e["realm"] == f"access-{name}")
+        tunnels = self._tunnels.ports if self._tunnels is not None else {}
+        port = tunnels.get(name) or self._access(name)
         with contextlib.ExitStack() as stack:
             called: Sipp | None = None
             if run.called:
                 called = Sipp(f"uas_{run.name}", run, host, self.core[name], folder)
                 stack.callback(called.kill)
-                if said := called.listening(run.transport):
+                if said := called.listening(run.spoken):
                     return f"called: {said}"
             else:
                 mute = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
                 mute.bind((host, self.core[name]))
-            remote = f"[{host}]:{entry['port']}" if run.ipv6 else f"{host}:{entry['port']}"
-            caller = Sipp(f"uac_{run.name}", run, host, self._ue[name], folder, remote, "-r", str(run.rate))
+            remote = f"[{host}]:{port}" if run.ipv6 else f"{host}:{port}"
+            caller = Sipp(f"uac_{run.name}", run, host, self.ue[name], folder, remote, "-r", str(run.rate))
             stack.callback(caller.kill)
             wrong = {"caller": caller.outcome()}
             if called is not None:

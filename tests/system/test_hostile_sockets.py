@@ -184,6 +184,21 @@ def test_a_message_that_says_it_is_endless_is_513(edge: Edge) -> None:
         assert said(ue.sock).startswith(b"SIP/2.0 513 ")
 
 
+def test_a_flood_of_line_ends_closes_its_connection_and_starves_nobody(edge: Edge) -> None:
+    with contextlib.ExitStack() as stack:
+        flooder = stack.enter_context(socket.create_connection(edge.address(transport="tcp"), DEADLINE))
+        calm = stack.enter_context(socket.create_connection(edge.address(transport="tcp"), DEADLINE))
+        with contextlib.suppress(ConnectionError):
+            for _ in range(16):
+                flooder.sendall(b"\r\n" * 500_000)
+        served(edge)
+        assert len(said(flooder)) <= 2 * 200, "a pong for a read at most, and not beyond the share of the source"
+        calm.sendall(b"\r\n\r\n" + sip("OPTIONS", Peer(calm), call_id := fresh("calm")))
+        edge.answer(edge.core.request("OPTIONS", call_id), 200)
+        assert Peer(calm).final(call_id).status == 200, "the same address, another connection"
+    assert "a flood of line ends" in edge.alg.log.read_text()
+
+
 # --- a source that asks too much: the last, for its address is in debt afterwards -------------------------------------
 
 

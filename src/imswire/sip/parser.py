@@ -2,6 +2,7 @@
 
 import re
 from enum import Enum
+from itertools import cycle, islice
 
 from imswire.base import ProtocolError
 from imswire.sip.faults import DEFAULT_LIMITS, BadMessage, Limits
@@ -139,6 +140,10 @@ class Ping(Enum):
     DOUBLE = "double"
 
 
+_PINGS = (Ping.SINGLE, Ping.DOUBLE)
+_RUN = re.compile(rb"(?:\r\n)++")
+
+
 class StreamFramer:
     """Cuts a TCP or TLS stream into messages by Content-Length (RFC 3261 18.3, 7.5).
 
@@ -198,11 +203,13 @@ class StreamFramer:
     def _line_end(self, out: list[bytes | Ping]) -> bool:
         if len(self._buffer) < 2:
             return False
-        if self._buffer[1] != 10:
+        run = _RUN.match(self._buffer)
+        if run is None:
             raise BadMessage("sip.framing", "CR without LF between messages", 0)
-        out.append(Ping.DOUBLE if self._single else Ping.SINGLE)
-        self._single = not self._single
-        del self._buffer[:2]
+        count = run.end() // 2  # all of them at one stroke: a read full of line ends must cost nobody a turn
+        out.extend(islice(cycle(_PINGS), self._single, self._single + count))
+        self._single ^= bool(count & 1)
+        del self._buffer[: 2 * count]
         return True
 
     def _message_length(self) -> int:

@@ -25,7 +25,7 @@ from imswire.sip import headers, lines
 from imswire.sip.flow import Flow
 from imswire.sip.location import Target
 from imswire.sip.message import Request
-from imswire.sip.parser import parse
+from imswire.sip.parser import Ping, parse
 
 CORE_NAME = "sip:icscf.example.net"
 
@@ -173,6 +173,53 @@ def test_one_source_has_a_share_of_stun() -> None:
         door._clock = lambda: 8.0
         door._datagram(greedy[0], binding)
         assert len(sent) == 2_001
+
+    asyncio.run(play())
+
+
+def test_line_ends_on_a_stream_are_within_the_share_of_their_source() -> None:
+    async def play() -> None:
+        door = SipDoor(settings(), lambda _: None)
+        ponged: list[Flow] = []
+        closed: list[Flow] = []
+        door.transports = SimpleNamespace(  # type: ignore[assignment]
+            send=lambda _, flow: ponged.append(flow),
+            close_flow=lambda flow, _: closed.append(flow),
+            is_open=lambda flow: flow not in closed,
+        )
+        door._clock = lambda: 7.0
+
+        async def pings(flow: Flow, count: int) -> None:
+            for ping in [Ping.SINGLE, Ping.DOUBLE] * count:
+                door._frame(flow, ping)
+            await asyncio.sleep(0)
+
+        ue, greedy, trunk = (
+            Flow("tcp", realm, ACCESS, (host, 5060), number)
+            for realm, host, number in (
+                ("access", "203.0.113.7", 1),
+                ("access", "203.0.113.9", 2),
+                ("core", "198.51.100.9", 3),
+            )
+        )
+        await pings(ue, 1)
+        assert ponged == [ue]
+        await pings(greedy, 50)
+        assert ponged == [ue, greedy]  # one for what came together
+        await pings(greedy, 1_000)
+        assert closed[0] is greedy
+        assert greedy not in ponged[2:]
+        neighbour = Flow("tcp", "access", ACCESS, greedy.remote, 4)  # behind the same NAT
+        await pings(neighbour, 1)
+        assert neighbour not in closed
+        await pings(trunk, 1_000)  # a core peer may end each of many messages with them
+        assert trunk not in closed
+        await pings(ue, 1)
+        assert ponged[2:] == [neighbour, trunk, ue]
+        door._clock = lambda: 8.0
+        for _ in range(300):
+            door._pong(ue)
+        assert len(ponged) == 5 + 200
 
     asyncio.run(play())
 

@@ -93,3 +93,13 @@ def test_a_stream_fault_can_be_answered() -> None:
         framer.feed(head)
     assert caught.value.message is not None
     assert caught.value.message.reply(caught.value.status).status == 400
+
+
+def test_a_long_run_of_line_ends_is_cut_at_one_stroke() -> None:
+    framer = StreamFramer()
+    assert framer.feed(b"\r\n" * 3 + b"\r") == [Ping.SINGLE, Ping.DOUBLE, Ping.SINGLE]
+    out = framer.feed(b"\n" + b"\r\n" * 1_000_001 + INVITE)
+    assert len(out) == 1_000_003
+    assert out[:2] == [Ping.DOUBLE, Ping.SINGLE]
+    assert out[-2:] == [Ping.SINGLE, INVITE]
+    assert framer.feed(b"\r\n") == [Ping.SINGLE]
