@@ -58,6 +58,19 @@ class TimerQueues:
             else:
                 queue.append((when, timer, txn))
 
+    def last(self, txn: Transaction, length: Length, now: float) -> None:
+        """Let the last timer of a transaction begin: whatever else it waited for is over."""
+        timer, wait, _ = length
+        when = now + wait
+        txn.armed = {timer: when}
+        if when < txn.watch:
+            txn.watch = when
+        queue = self._queues.get(wait)
+        if queue and queue[-1][0] <= when:
+            queue.append((when, timer, txn))
+        else:
+            self.turn(txn, (), (length,), now)
+
     def over(self, txn: Transaction) -> None:
         """No timer of this transaction counts any more; sweeps when most entries are of such transactions."""
         if not txn.armed and txn.watch == NEVER:
