@@ -30,6 +30,7 @@ from imsalg.core.media_events import (
 from imsalg.core.routing import Listener, Network
 from imsalg.core.sip_call import Answer, Behind, Call, Forward, Stage, other
 from imsalg.core.sip_trace import trace_fields
+from imsalg.core.stats import Stats
 from imsalg.core.tokens import TokenMint
 from imsalg.media_settings import MediaSettings
 from imsalg.settings import Settings
@@ -64,41 +65,6 @@ class Media(Protocol):
     def reconfigure(self, settings: MediaSettings) -> None: ...
 
 
-OUTCOMES = ("completed", "released", "refused", "cancelled", "failed", "no-answer")
-"""How calls end: by a BYE of an end; given up here; refused here; by CANCEL; by a failure response; without any."""
-
-
-class Stats:
-    """Counters since the start; the shell shows them as metrics."""
-
-    __slots__ = (
-        "bad_messages",
-        "bugs",
-        "calls",
-        "dropped",
-        "forwarded",
-        "network_deregistrations",
-        "outcomes",
-        "refused",
-        "registrations",
-        "released",
-        "requests",
-    )
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.forwarded = 0
-        self.refused = 0
-        self.dropped = 0
-        self.bad_messages = 0
-        self.calls = 0
-        self.released = 0
-        self.registrations = 0
-        self.network_deregistrations = 0
-        self.bugs = 0
-        self.outcomes = dict.fromkeys(OUTCOMES, 0)
-
-
 type Internal = Output | Proceed | Refuse | EndCall | Behind
 
 
@@ -117,6 +83,7 @@ class Context:
         tracing: bool = False,
     ) -> None:
         self.settings = settings
+        self.t64 = settings.timers.t64
         self.network = Network(settings, listeners)
         self.emergency = Emergency(settings, self.network)
         self.hops = Hops(settings, self.network, ids.token)
@@ -160,6 +127,7 @@ class Context:
     def reconfigure(self, settings: Settings) -> None:
         """Other settings from now on; what was made of them at start is as it was."""
         self.settings = settings
+        self.t64 = settings.timers.t64
         limits = settings.limits
         self.registrar.limits(limits.bindings, limits.contacts_per_user)
         self.media_half.reconfigure(settings.media())
@@ -178,7 +146,9 @@ class Context:
 
     def media(self, event: MediaEvent) -> None:
         """Tell the media half something; its verdicts wait their turn."""
-        self.media_commands(self.media_half.handle(event, self.now))
+        commands = self.media_half.handle(event, self.now)
+        if commands:
+            self.media_commands(commands)
 
     def media_commands(self, commands: Iterable[MediaCommand]) -> None:
         """Take what the media half gave."""
@@ -326,12 +296,13 @@ class Context:
             forward.hold = 0
         if forward.call is not None:
             forward.call.forwards.discard(forward)
-        self.linger.pop(forward, None)
+        if forward in self.linger:
+            del self.linger[forward]
 
     def keep_on(self, forward: Forward) -> None:
         """Keep a forward for 64*T1 from now on, as long as a 2xx is repeated."""
-        self.linger.pop(forward, None)  # its place in the order is the last one
-        self.linger[forward] = self.now + self.settings.timers.t64
+        self.linger[forward] = self.now + self.t64
+        self.linger.move_to_end(forward)
 
     def hold(self, forward: Forward) -> int:
         """A fresh token under which ``forward`` waits for the media half."""

@@ -29,12 +29,15 @@ class Guard:
             call.refresh_by = ctx.now + seconds if seconds is not None else None
         if forward.initial:
             # The called side gives up after 64*T1 itself (RFC 3261 13.3.1.4) and is given as long again to say so.
-            call.ack_by = ctx.now + 2 * ctx.settings.timers.t64
+            call.ack_by = ctx.now + 2 * ctx.t64
         self.touched(call)
 
     def acked(self, call: Call) -> None:
         """An ACK went through."""
-        if all(leg.acked for leg in call.confirmed_legs):
+        for leg in call.legs.values():
+            if leg.confirmed and not leg.acked:
+                break
+        else:
             call.ack_by = None
         self.touched(call)
 

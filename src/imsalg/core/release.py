@@ -135,7 +135,7 @@ class Release:
         call.stage = Stage.ENDING
         ctx.mark(call)
         self.media_over(call)
-        ctx.ending.set(call, ctx.now + ctx.settings.timers.t64)
+        ctx.ending.set(call, ctx.now + ctx.t64)
         called = other(call.caller_side)
         for leg in legs:
             if called is not but:
@@ -169,11 +169,11 @@ class Release:
         ctx = self._ctx
         leg = call.legs.pop(forward.leg, None)
         call.gone = leg or call.gone
-        if call.stage is Stage.ESTABLISHED and leg is not None and not call.confirmed_legs:
+        if call.stage is Stage.ESTABLISHED and leg is not None and not (call.legs and call.confirmed_legs):
             call.stage = Stage.ENDING
             ctx.mark(call)
             self.media_over(call)
-            ctx.ending.set(call, ctx.now + 2 * ctx.settings.timers.t64)
+            ctx.ending.set(call, ctx.now + 2 * ctx.t64)
 
     def bye_answered(self, call: Call | None) -> None:
         """A BYE, forwarded or our own, has its answer: forget the call when no other is under way."""

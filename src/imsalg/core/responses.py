@@ -215,7 +215,8 @@ class Responses:
         self._back(forward, response)
         if call is None:
             return
-        if response.status >= 200:
+        final = response.status >= 200
+        if final:
             forward.sent_2xx = {**forward.sent_2xx, tag: response}
             if not forward.answered:
                 forward.answered = True
@@ -225,8 +226,9 @@ class Responses:
                 leg.confirmed = True
                 if call.stage is Stage.EARLY:
                     call.stage = Stage.ESTABLISHED
-        self._offers.passed(forward, call, tag if forward.initial else forward.leg, response, role)
-        if response.status >= 200:
+        if final or role is not Role.NONE:
+            self._offers.passed(forward, call, tag if forward.initial else forward.leg, response, role)
+        if final:
             self._guard.refreshed(forward, call, response)
 
     @staticmethod
