@@ -28,7 +28,7 @@ from imsalg.core.media_events import (
     Trace,
 )
 from imsalg.core.routing import Listener, Network
-from imsalg.core.sip_call import Answer, Behind, Call, Forward, Stage, other
+from imsalg.core.sip_call import EARLY, ENDING, Answer, Behind, Call, Forward, other
 from imsalg.core.sip_trace import trace_fields
 from imsalg.core.stats import Stats
 from imsalg.core.tokens import TokenMint
@@ -352,8 +352,8 @@ class Context:
 
     def end_call(self, call: Call) -> None:
         """The call is over and nothing of it is routed any more."""
-        known = "failed" if call.stage is Stage.EARLY else "completed"
-        call.stage = Stage.ENDING
+        known = "failed" if call.stage is EARLY else "completed"
+        call.stage = ENDING
         self.media_over(call)
         for forward in list(call.forwards):
             if call.forked and forward.initial and forward in self.linger:

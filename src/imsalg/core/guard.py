@@ -7,7 +7,7 @@ was signalled for ``silent_call``.
 
 from imsalg.core.context import Context
 from imsalg.core.release import Release
-from imsalg.core.sip_call import Answer, Call, Forward, Stage
+from imsalg.core.sip_call import ESTABLISHED, Answer, Call, Forward
 from imswire.sip.message import Response
 
 LONGEST = 2**31
@@ -43,7 +43,7 @@ class Guard:
 
     def touched(self, call: Call) -> None:
         """Something was signalled in the call."""
-        if call.stage is not Stage.ESTABLISHED:
+        if call.stage is not ESTABLISHED:
             return
         ctx = self._ctx
         if ctx.changed is not None:
@@ -61,7 +61,7 @@ class Guard:
     def due(self, call: Call) -> None:
         """The deadline of a call has come."""
         ctx = self._ctx
-        if call.stage is not Stage.ESTABLISHED:
+        if call.stage is not ESTABLISHED:
             return
         if call.ack_by is not None and call.ack_by <= ctx.now:
             call.ack_by = None
