@@ -354,7 +354,8 @@ class Context:
         """The call is over and nothing of it is routed any more."""
         known = "failed" if call.stage is EARLY else "completed"
         call.stage = ENDING
-        self.media_over(call)
+        if call.has_media:
+            self.media_over(call)
         for forward in list(call.forwards):
             if call.forked and forward.initial and forward in self.linger:
                 forward.aborted = True  # another dialog may still accept; nobody is left here who would end it
@@ -362,7 +363,8 @@ class Context:
                 self.drop_forward(forward)  # an aborted one stays: its 2xx may still come and must be ended
         self.ending.discard(call)
         self.deadlines.discard(call)
-        self.mark(call)
+        if self.changed is not None:
+            self.mark(call)
         if self.calls.pop(call.key, None) is not None:
             self.urgent_calls -= call.urgent
             self.stats.outcomes[call.outcome or known] += 1

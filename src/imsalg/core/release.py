@@ -57,7 +57,8 @@ class Release:
 
     def end(self, call: Call) -> None:
         """The call is over, whatever ended it: nothing waits for the media half, nothing is routed any more."""
-        self.media_over(call)
+        if call.exchanges or call.has_media or self._ctx.holds:
+            self.media_over(call)
         self._ctx.end_call(call)
 
     def media_over(self, call: Call) -> None:

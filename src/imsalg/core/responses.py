@@ -1,5 +1,7 @@
 """Responses that arrive (RFC 3261 16.7)."""
 
+from typing import Final
+
 from imsalg.core import header_policy
 from imsalg.core.asserting import answering
 from imsalg.core.context import Context
@@ -14,6 +16,7 @@ from imsalg.core.sip_call import (
     ACCESS,
     ACK,
     EARLY,
+    ENDING,
     ESTABLISHED,
     NO_ROLE,
     OFFER,
@@ -31,6 +34,9 @@ from imsalg.core.sip_call import (
 from imsalg.core.unanswered import Unanswered
 from imswire.base import ProtocolError
 from imswire.sip.message import Response
+
+TO_UE: Final = Direction.RESPONSE_TO_UE
+FROM_UE: Final = Direction.RESPONSE_FROM_UE
 
 
 class Responses:
@@ -76,33 +82,36 @@ class Responses:
     # --- other methods ---
 
     def _plain(self, forward: Forward, response: Response) -> None:
-        ctx = self._ctx
-        if response.status >= 200:
-            if response.status == 503 and self.targets.unavailable(forward, response):
+        status, method, call = response.status, forward.received.method, forward.call
+        if status >= 200:
+            if status == 503 and self.targets.unavailable(forward, response):
                 return
-            self._refresh_target(forward, response)
-        if forward.learn and response.status < 300:
+            if method in REFRESHING:
+                self._refresh_target(forward, response)
+        if forward.learn and status < 300:
             self._dialogs.learned(forward.learn, response)
         role, forward.held_role = forward.held_role, NO_ROLE
         self._back(forward, response)
-        if 200 <= response.status < 300 and forward.call is not None:
-            self._offers.passed(forward, forward.call, forward.leg, response, role)
-            self._guard.refreshed(forward, forward.call, response)
-        if response.status >= 200:
-            forward.answered = True
-            ctx.drop_forward(forward)
-            if forward.received.method == "BYE" and response.status not in (401, 407):  # then it comes again
-                self._release.bye_answered(forward.call)
+        if status < 200:
+            return
+        # A call that is ending has no exchanges any more, and no deadline but that of its end.
+        if status < 300 and call is not None and call.stage is not ENDING:
+            self._offers.passed(forward, call, forward.leg, response, role)
+            self._guard.refreshed(forward, call, response)
+        forward.answered = True
+        self._ctx.drop_forward(forward)
+        if method == "BYE" and status not in (401, 407):  # then it comes again
+            self._release.bye_answered(call)
 
     def _back(self, forward: Forward, response: Response) -> None:
         """Send a response on to where its request came from."""
         ctx = self._ctx
         if forward.side is ACCESS:
-            header_policy.apply(Direction.RESPONSE_TO_UE, response, forward.trust)
+            header_policy.apply(TO_UE, response, forward.trust)
         else:
             own = 101 <= response.status < 300
             identity = answering(forward.called, response.headers, forward.identity) if own else None
-            header_policy.apply(Direction.RESPONSE_FROM_UE, response, forward.trust)
+            header_policy.apply(FROM_UE, response, forward.trust)
             if own:
                 ctx.asserting.response(response, forward.trust, identity=identity, vector=forward.charging)
         if forward.server is not None:
