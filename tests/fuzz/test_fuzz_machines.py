@@ -14,7 +14,7 @@ from tests.playbook.test_alg_random import STARTS, Run, steps
 from tests.unit.imswire_sip.sip_samples import TCP, UDP, Ids, request
 
 from imswire.sip.flow import Flow
-from imswire.sip.message import Message, Request
+from imswire.sip.message import Request
 from imswire.sip.tables import TABLES, Event, Input, State, Table
 from imswire.sip.transaction import (
     ClientFailed,
@@ -26,36 +26,53 @@ from imswire.sip.transaction import (
     ServerTimeout,
     TransactionLayer,
 )
-from imswire.sip.transaction_rules import Transaction
+from imswire.sip.transaction_moves import Entries, Move, Place, entries
+from imswire.sip.transaction_types import Timers
 
 DEPTH = 4
 
 
+type Met = set[tuple[str, State, Input]]
+
+
+class Noting(dict[Input, Move]):
+    """The moves of a place; notes each one that is looked up."""
+
+    def __init__(self, place: Place, met: Met) -> None:
+        super().__init__(place.moves)
+        self.place, self.met = place, met
+
+    def __getitem__(self, one: Input) -> Move:
+        self.met.add((self.place.table.name, self.place.state, one))
+        return super().__getitem__(one)
+
+
 class Watched(TransactionLayer):
-    """Notes each pair of state and input that a transaction of ``method`` meets."""
+    """Notes each pair of state and input that a transaction meets, whichever way it is taken."""
 
-    met: set[tuple[str, State, Input]]
+    def __init__(self, met: Met) -> None:
+        super().__init__(Ids())
+        self._entries, self._entries_reliable = (noting(reliable, met) for reliable in (False, True))
 
-    def _step(
-        self,
-        txn: Transaction,
-        event: Input,
-        message: Message | None,
-        now: float,
-        out: list[Output],
-        flow: Flow | None = None,
-    ) -> None:
-        self.met.add((txn.table.name, txn.state, event))
-        super()._step(txn, event, message, now, out, flow)
+
+def noting(reliable: bool, met: Met) -> Entries:
+    """Machines of its own, whose places note what is looked up in them."""
+    own = entries.__wrapped__(Timers(), reliable)
+    work = [own.invite_client, own.invite_proxy, own.other_client, own.invite_server, own.other_server]
+    while work:
+        place = work.pop()
+        if type(place.moves) is dict:
+            work += [move.place for move in place.moves.values()]
+            place.moves = Noting(place, met)
+    return own
 
 
 class Bench:
     """One transaction of one machine and everything that came out."""
 
-    def __init__(self, table: Table, flow: Flow, met: set[tuple[str, State, Input]]) -> None:
+    def __init__(self, table: Table, flow: Flow, met: Met) -> None:
         self.table, self.flow = table, flow
-        self.layer = Watched(Ids())
-        self.layer.met = met
+        self.layer = Watched(met)
         self.now = 0.0
         self.out: list[Output] = []
         self.again = False  # the request came once more when all was over: a new one
@@ -109,7 +126,7 @@ SERVER = ("100", "180", "200", "486", "request", "ack", "lost", "time")
 @pytest.mark.parametrize("flow", [UDP, TCP], ids=["udp", "tcp"])
 @pytest.mark.parametrize("table", TABLES, ids=[table.name for table in TABLES])
 def test_every_order_of_inputs_ends_and_tells_its_user_once(table: Table, flow: Flow) -> None:
-    met: set[tuple[str, State, Input]] = set()
+    met: Met = set()
     for script in product(CLIENT if table.client else SERVER, repeat=DEPTH):
         bench = Bench(table, flow, met)
         for what in script:

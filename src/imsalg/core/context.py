@@ -28,8 +28,9 @@ from imsalg.core.media_events import (
     Trace,
 )
 from imsalg.core.routing import Listener, Network
-from imsalg.core.sip_call import Answer, Behind, Call, Forward, Stage, other
+from imsalg.core.sip_call import EARLY, ENDING, Answer, Behind, Call, Forward, other
 from imsalg.core.sip_trace import trace_fields
+from imsalg.core.stats import Stats
 from imsalg.core.tokens import TokenMint
 from imsalg.media_settings import MediaSettings
 from imsalg.settings import Settings
@@ -64,41 +65,6 @@ class Media(Protocol):
     def reconfigure(self, settings: MediaSettings) -> None: ...
 
 
-OUTCOMES = ("completed", "released", "refused", "cancelled", "failed", "no-answer")
-"""How calls end: by a BYE of an end; given up here; refused here; by CANCEL; by a failure response; without any."""
-
-
-class Stats:
-    """Counters since the start; the shell shows them as metrics."""
-
-    __slots__ = (
-        "bad_messages",
-        "bugs",
-        "calls",
-        "dropped",
-        "forwarded",
-        "network_deregistrations",
-        "outcomes",
-        "refused",
-        "registrations",
-        "released",
-        "requests",
-    )
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.forwarded = 0
-        self.refused = 0
-        self.dropped = 0
-        self.bad_messages = 0
-        self.calls = 0
-        self.released = 0
-        self.registrations = 0
-        self.network_deregistrations = 0
-        self.bugs = 0
-        self.outcomes = dict.fromkeys(OUTCOMES, 0)
-
-
 type Internal = Output | Proceed | Refuse | EndCall | Behind
 
 
@@ -117,6 +83,7 @@ class Context:
         tracing: bool = False,
     ) -> None:
         self.settings = settings
+        self.t64 = settings.timers.t64
         self.network = Network(settings, listeners)
         self.emergency = Emergency(settings, self.network)
         self.hops = Hops(settings, self.network, ids.token)
@@ -160,6 +127,7 @@ class Context:
     def reconfigure(self, settings: Settings) -> None:
         """Other settings from now on; what was made of them at start is as it was."""
         self.settings = settings
+        self.t64 = settings.timers.t64
         limits = settings.limits
         self.registrar.limits(limits.bindings, limits.contacts_per_user)
         self.media_half.reconfigure(settings.media())
@@ -178,7 +146,9 @@ class Context:
 
     def media(self, event: MediaEvent) -> None:
         """Tell the media half something; its verdicts wait their turn."""
-        self.media_commands(self.media_half.handle(event, self.now))
+        commands = self.media_half.handle(event, self.now)
+        if commands:
+            self.media_commands(commands)
 
     def media_commands(self, commands: Iterable[MediaCommand]) -> None:
         """Take what the media half gave."""
@@ -326,12 +296,13 @@ class Context:
             forward.hold = 0
         if forward.call is not None:
             forward.call.forwards.discard(forward)
-        self.linger.pop(forward, None)
+        if forward in self.linger:
+            del self.linger[forward]
 
     def keep_on(self, forward: Forward) -> None:
         """Keep a forward for 64*T1 from now on, as long as a 2xx is repeated."""
-        self.linger.pop(forward, None)  # its place in the order is the last one
-        self.linger[forward] = self.now + self.settings.timers.t64
+        self.linger[forward] = self.now + self.t64
+        self.linger.move_to_end(forward)
 
     def hold(self, forward: Forward) -> int:
         """A fresh token under which ``forward`` waits for the media half."""
@@ -381,9 +352,10 @@ class Context:
 
     def end_call(self, call: Call) -> None:
         """The call is over and nothing of it is routed any more."""
-        known = "failed" if call.stage is Stage.EARLY else "completed"
-        call.stage = Stage.ENDING
-        self.media_over(call)
+        known = "failed" if call.stage is EARLY else "completed"
+        call.stage = ENDING
+        if call.has_media:
+            self.media_over(call)
         for forward in list(call.forwards):
             if call.forked and forward.initial and forward in self.linger:
                 forward.aborted = True  # another dialog may still accept; nobody is left here who would end it
@@ -391,7 +363,8 @@ class Context:
                 self.drop_forward(forward)  # an aborted one stays: its 2xx may still come and must be ended
         self.ending.discard(call)
         self.deadlines.discard(call)
-        self.mark(call)
+        if self.changed is not None:
+            self.mark(call)
         if self.calls.pop(call.key, None) is not None:
             self.urgent_calls -= call.urgent
             self.stats.outcomes[call.outcome or known] += 1

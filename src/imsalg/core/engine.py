@@ -8,7 +8,7 @@ happened in (500, media subtracted) and is counted and logged; everything else g
 from collections.abc import Iterable
 
 from imsalg.core import bugs
-from imsalg.core.context import Context, Ids, Media, Stats
+from imsalg.core.context import Context, Ids, Internal, Media
 from imsalg.core.dialog_requests import DialogRequests
 from imsalg.core.events import (
     BadMessageIn,
@@ -47,6 +47,7 @@ from imsalg.core.restore import Restorer
 from imsalg.core.routing import Listener
 from imsalg.core.sip_call import Answer, Call
 from imsalg.core.sip_trace import complete
+from imsalg.core.stats import Stats
 from imsalg.core.turns import Turns
 from imsalg.settings import Settings
 from imswire.base import LimitExceeded, ProtocolError
@@ -158,16 +159,23 @@ class Engine:
             ctx.who, ctx.call, self._seen = "", None, None
             if type(event) is Received:
                 ctx.trace_sip("in", event.message, event.flow)
+        first: Internal | None = None
         try:
             if type(event) is Received:
-                ctx.transactions(self._layer.receive(event.message, event.flow, now))
+                outputs = self._layer.receive(event.message, event.flow, now)
+                if len(outputs) == 1 and type(outputs[0]) is not Send:  # nearly always: its turn is now
+                    first = outputs[0]
+                else:
+                    ctx.transactions(outputs)
             else:
                 ctx.server = ctx.request = ctx.call = None
                 self._event(event)
         except Exception as error:  # noqa: BLE001  outermost door: a bug ends one call, never the daemon
             self._failed(event, error)
-        if ctx.pending:
-            self._run()
+        if first is not None:
+            self._run(first)
+        elif ctx.pending:
+            self._run(ctx.pending.popleft())
         out, ctx.out = ctx.out, []
         if ctx.draining:
             self._drain_over(out)
@@ -181,11 +189,13 @@ class Engine:
         ctx.now = now
         ctx.who, ctx.call = "", None
         ctx.transactions(self._layer.expire(now))
-        self._run()
         due = self._media.next_timer()
         if due is not None and due <= now:
+            if ctx.pending:
+                self._run(ctx.pending.popleft())
             ctx.media_commands(self._media.expire(now))
-            self._run()
+        if ctx.pending:
+            self._run(ctx.pending.popleft())
         self._registration.expire(now)
         self._reg_events.expire(now)
         while ctx.linger and (first := next(iter(ctx.linger.items())))[1] <= now:
@@ -198,7 +208,8 @@ class Engine:
             self._responses.targets.silent(forward)
         if self._drain_by is not None and self._drain_by <= now:
             self._drain_due()
-        self._run()
+        if ctx.pending:
+            self._run(ctx.pending.popleft())
         out, ctx.out = ctx.out, []
         if ctx.draining:
             self._drain_over(out)
@@ -272,11 +283,11 @@ class Engine:
 
     # --- dispatch ---
 
-    def _run(self) -> None:
+    def _run(self, item: Internal) -> None:
+        """Take ``item``, and then what waits, until nothing does."""
         ctx, turns = self._ctx, self.turns.by_type
         pending = ctx.pending
-        while pending:
-            item = pending.popleft()
+        while True:
             ctx.server = ctx.request = ctx.call = None
             try:
                 turns[type(item)](item)
@@ -284,6 +295,9 @@ class Engine:
                 bugs.report(ctx, self._release, error, item)
             if ctx.tracing:
                 self._seen = self._seen or ctx.call
+            if not pending:
+                return
+            item = pending.popleft()
 
     def _event(self, event: Event) -> None:
         ctx = self._ctx

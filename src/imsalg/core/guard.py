@@ -7,7 +7,7 @@ was signalled for ``silent_call``.
 
 from imsalg.core.context import Context
 from imsalg.core.release import Release
-from imsalg.core.sip_call import Answer, Call, Forward, Stage
+from imsalg.core.sip_call import ESTABLISHED, Answer, Call, Forward
 from imswire.sip.message import Response
 
 LONGEST = 2**31
@@ -29,18 +29,21 @@ class Guard:
             call.refresh_by = ctx.now + seconds if seconds is not None else None
         if forward.initial:
             # The called side gives up after 64*T1 itself (RFC 3261 13.3.1.4) and is given as long again to say so.
-            call.ack_by = ctx.now + 2 * ctx.settings.timers.t64
+            call.ack_by = ctx.now + 2 * ctx.t64
         self.touched(call)
 
     def acked(self, call: Call) -> None:
         """An ACK went through."""
-        if all(leg.acked for leg in call.confirmed_legs):
+        for leg in call.legs.values():
+            if leg.confirmed and not leg.acked:
+                break
+        else:
             call.ack_by = None
         self.touched(call)
 
     def touched(self, call: Call) -> None:
         """Something was signalled in the call."""
-        if call.stage is not Stage.ESTABLISHED:
+        if call.stage is not ESTABLISHED:
             return
         ctx = self._ctx
         if ctx.changed is not None:
@@ -58,7 +61,7 @@ class Guard:
     def due(self, call: Call) -> None:
         """The deadline of a call has come."""
         ctx = self._ctx
-        if call.stage is not Stage.ESTABLISHED:
+        if call.stage is not ESTABLISHED:
             return
         if call.ack_by is not None and call.ack_by <= ctx.now:
             call.ack_by = None

@@ -15,14 +15,17 @@ from imsalg.core.media_events import AnswerIn, LegConfirmed, OfferFailed, OfferI
 from imsalg.core.release import Release
 from imsalg.core.sdp_body import drop_sdp, put_sdp, sdp_of
 from imsalg.core.sip_call import (
+    ACK,
+    ANSWER,
+    ENDING,
+    NO_ROLE,
+    OFFER,
     Answer,
     Behind,
     Call,
     Exchange,
     Forward,
-    Purpose,
     Role,
-    Stage,
     leg_of,
     other,
     reliable,
@@ -66,12 +69,12 @@ class Offers:
         if request.method == "PRACK" and (asked := _asked(waiting, forward)) is not None:
             if asked.answering:
                 self._not_now(crossing=False, what="answer")
-            forward.role = Role.ANSWER
+            forward.role = ANSWER
             return
         for one in waiting:
             self._not_now(crossing=one.side is not forward.side, what="offer")
         if sdp is not None:
-            forward.role = Role.OFFER
+            forward.role = OFFER
 
     def _not_now(self, *, crossing: bool, what: str) -> None:
         if crossing:
@@ -83,16 +86,16 @@ class Offers:
         """Send a registered request on, or hold it with its offer or answer."""
         ctx, call = self._ctx, forward.call
         request = forward.received
-        if call is None or request.method not in OFFERING or call.stage is Stage.ENDING:
+        if call is None or request.method not in OFFERING or call.stage is ENDING:
             ctx.send(forward)
             return
         sdp = sdp_of(request)
         if sdp is None:
             ctx.send(forward)
-        elif forward.role is Role.ANSWER:
+        elif forward.role is ANSWER:
             self._hold_answer(forward, call, sdp)
         else:
-            forward.role = Role.OFFER
+            forward.role = OFFER
             # A re-INVITE that was answered early: the media half takes that as agreed, and so it cannot fail any more.
             if call.exchanges:
                 call.exchanges = [one for one in call.exchanges if not one.leg or one.waits(forward.leg)]
@@ -103,7 +106,7 @@ class Offers:
 
     def _hold_answer(self, forward: Forward, call: Call, sdp: bytes) -> None:
         """The answer to an offer in a response, in PRACK or ACK."""
-        forward.role = Role.ANSWER
+        forward.role = ANSWER
         asked = _asked(call.exchanges, forward)
         if asked is not None:
             asked.answering = True
@@ -116,7 +119,7 @@ class Offers:
         if call is None:
             return True
         for one in call.forwards:
-            if one.purpose is Purpose.ACK and one.leg == leg:
+            if one.purpose is ACK and one.leg == leg:
                 return False
         sdp = sdp_of(forward.received)
         return sdp is None or self._ack_with(forward, call, sdp)
@@ -132,7 +135,7 @@ class Offers:
         asked = _asked([one for one in call.exchanges if one.waits(leg)], forward)
         if asked is not None and not asked.forward.sent_2xx:
             asked = None  # the offer came in a provisional response: PRACK has to answer it
-        if asked is not None and call.stage is not Stage.ENDING:
+        if asked is not None and call.stage is not ENDING:
             self._ctx.register_forward(forward)
             self._hold_answer(forward, call, sdp)
             return False
@@ -148,7 +151,7 @@ class Offers:
         """
         leg = leg_of(call, side, request)
         for ack in call.forwards:
-            if ack.purpose is Purpose.ACK and ack.hold and ack.side is side and ack.leg == leg:
+            if ack.purpose is ACK and ack.hold and ack.side is side and ack.leg == leg:
                 break
         else:
             return False
@@ -169,7 +172,7 @@ class Offers:
     def ack_passed(self, forward: Forward) -> None:
         """The ACK went on: an offer in its 2xx that it does not answer comes to nothing."""
         call = forward.call
-        if call is None or not call.exchanges or call.stage is Stage.ENDING:
+        if call is None or not call.exchanges or call.stage is ENDING:
             return
         asked = _asked([one for one in call.exchanges if one.waits(forward.leg)], forward)
         if asked is None or not asked.forward.sent_2xx:
@@ -190,7 +193,7 @@ class Offers:
         if leg in forward.bodies:  # RFC 3261 13.2.1: after the first reliable one no other counts in that dialog
             put_sdp(response, forward.bodies[leg])
             return True
-        if call.stage is Stage.ENDING or (forward.role is not Role.OFFER and not reliable(response)):
+        if call.stage is ENDING or (forward.role is not OFFER and not reliable(response)):
             # Neither offer nor answer (RFC 6337 3.1.1); to the media half the call is over, it would take it for a new.
             drop_sdp(response)
             return True
@@ -202,11 +205,11 @@ class Offers:
         token = self._ctx.hold(forward)
         forward.held_response = response
         side = other(forward.side)
-        if forward.role is Role.OFFER:
-            forward.held_role = Role.ANSWER
+        if forward.role is OFFER:
+            forward.held_role = ANSWER
             self._ctx.media(AnswerIn(call.key, leg, token, side, sdp, final=final))
         else:
-            forward.held_role = Role.OFFER
+            forward.held_role = OFFER
             call.exchanges.append(Exchange(side, forward, leg, in_response=True))
             call.has_media = True
             self._ctx.media(OfferIn(call.key, token, side, sdp, call.profile, call.call_id, leg))
@@ -235,14 +238,14 @@ class Offers:
             self.failed(forward)
             return True
         sdp = sdp_of(response)
-        if forward.role is not Role.OFFER or call.stage is Stage.ENDING:
+        if forward.role is not OFFER or call.stage is ENDING:
             if sdp is not None:
                 drop_sdp(response)
             return True
         if sdp is None:
             self.failed(forward)  # an offer accepted without an answer is none (RFC 3264 6)
             return True
-        forward.held_response, forward.held_role = response, Role.ANSWER
+        forward.held_response, forward.held_role = response, ANSWER
         token = self._ctx.hold(forward)
         self._ctx.media(AnswerIn(call.key, forward.leg, token, other(forward.side), sdp, final=True))
         return False
@@ -250,15 +253,15 @@ class Offers:
     def passed(self, forward: Forward, call: Call, leg: str, response: Response, role: Role) -> None:
         """A 1xx or 2xx of an INVITE, or the 2xx to UPDATE or PRACK, went on; ``role`` is what its SDP was."""
         own = _of(call.exchanges, forward) if call.exchanges else None
-        if role is not Role.NONE and reliable(response) and (sdp := sdp_of(response)) is not None:
+        if role is not NO_ROLE and reliable(response) and (sdp := sdp_of(response)) is not None:
             forward.bodies = {**forward.bodies, leg: sdp}
-            if own is not None and role is Role.ANSWER:
+            if own is not None and role is ANSWER:
                 own.settled.add(leg)
         if response.status < 200:
             return
         if own is not None and not own.in_response:
             call.exchanges.remove(own)
-        if forward.is_invite and (forward.initial or (own is not None and role is Role.NONE and not own.in_response)):
+        if forward.is_invite and (forward.initial or (own is not None and role is NO_ROLE and not own.in_response)):
             call.confirm_due = leg
         self._confirm(call)
 
@@ -272,7 +275,7 @@ class Offers:
     def failed(self, forward: Forward) -> None:
         """The transaction came to nothing: so did an offer in it; an initial INVITE's call is over."""
         call = forward.call
-        if call is None or call.stage is Stage.ENDING:
+        if call is None or call.stage is ENDING:
             if call is not None and forward.initial:
                 self._release.end(call)
             return
@@ -302,11 +305,11 @@ class Offers:
         if call is None:
             return
         put_sdp(forward.outgoing, verdict.body)
-        if forward.role is Role.ANSWER:
+        if forward.role is ANSWER:
             asked = _asked(call.exchanges, forward)
             if asked is not None:
                 call.exchanges.remove(asked)
-        if forward.purpose is Purpose.ACK:
+        if forward.purpose is ACK:
             self._ack_goes(forward, call)
             self._confirm(call)
             return
@@ -338,7 +341,7 @@ class Offers:
         answer = Answer(verdict.status, verdict.warning, reason=verdict.reason or None, retry_after=verdict.retry_after)
         if call is None:
             return
-        if forward.purpose is Purpose.ACK:
+        if forward.purpose is ACK:
             self._release.abort(forward, answer)
             self._release.give_up(call, answer)
             return
@@ -346,7 +349,7 @@ class Offers:
         ctx.drop_forward(forward)
         if forward.server is not None:
             ctx.answer(forward.server, forward.received, answer)
-        if forward.role is Role.ANSWER:
+        if forward.role is ANSWER:
             self._release.give_up(call, answer)
             return
         call.exchanges = [one for one in call.exchanges if one.forward is not forward]

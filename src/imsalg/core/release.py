@@ -11,7 +11,7 @@ from imsalg.core.context import Context
 from imsalg.core.media_events import EndCall, Side
 from imsalg.core.routing import Way, next_uri
 from imsalg.core.sdp_body import drop_sdp
-from imsalg.core.sip_call import ACCESS, CORE, Answer, Call, Forward, Party, Purpose, Stage, other
+from imsalg.core.sip_call import ACCESS, ACK, CORE, ENDING, ESTABLISHED, OWN, Answer, Call, Forward, Party, other
 from imswire.base import ProtocolError
 from imswire.sip.flow import Flow
 from imswire.sip.headers import Headers, split_values
@@ -41,7 +41,7 @@ class Release:
     def give_up(self, call: Call, answer: Answer) -> None:
         """End a call ourselves: BYE both ways, or CANCEL and a final answer while it is early."""
         ctx = self._ctx
-        if call.stage is Stage.ENDING:
+        if call.stage is ENDING:
             return
         ctx.call, ctx.who = call, call.profile.user
         ctx.stats.released += 1
@@ -49,7 +49,7 @@ class Release:
         ctx.trace(
             "call", what="ended", call_id=call.call_id, call=call.key, reason=answer.warning, status=answer.status
         )
-        if call.stage is Stage.ESTABLISHED:
+        if call.stage is ESTABLISHED:
             self.established(call, answer)
             return
         self._abort_all(call, answer)
@@ -57,7 +57,8 @@ class Release:
 
     def end(self, call: Call) -> None:
         """The call is over, whatever ended it: nothing waits for the media half, nothing is routed any more."""
-        self.media_over(call)
+        if call.exchanges or call.has_media or self._ctx.holds:
+            self.media_over(call)
         self._ctx.end_call(call)
 
     def media_over(self, call: Call) -> None:
@@ -78,7 +79,7 @@ class Release:
     def abort(self, forward: Forward, answer: Answer) -> None:
         """Answer a pending request ourselves; if it went on already, cancel it there and swallow what comes."""
         ctx = self._ctx
-        if forward.purpose is Purpose.ACK:
+        if forward.purpose is ACK:
             self._ack_without_answer(forward)
             return
         if forward.answered or forward.server is None:
@@ -128,14 +129,14 @@ class Release:
     def established(self, call: Call, answer: Answer, *, but: Side | None = None) -> None:
         """BYE to both ends of an established call, or to all but side ``but``, which has had its own already."""
         ctx = self._ctx
-        if call.stage is Stage.ENDING:
+        if call.stage is ENDING:
             return
         self._abort_all(call, answer)
         legs = call.confirmed_legs
-        call.stage = Stage.ENDING
+        call.stage = ENDING
         ctx.mark(call)
         self.media_over(call)
-        ctx.ending.set(call, ctx.now + ctx.settings.timers.t64)
+        ctx.ending.set(call, ctx.now + ctx.t64)
         called = other(call.caller_side)
         for leg in legs:
             if called is not but:
@@ -169,15 +170,15 @@ class Release:
         ctx = self._ctx
         leg = call.legs.pop(forward.leg, None)
         call.gone = leg or call.gone
-        if call.stage is Stage.ESTABLISHED and leg is not None and not call.confirmed_legs:
-            call.stage = Stage.ENDING
+        if call.stage is ESTABLISHED and leg is not None and not (call.legs and call.confirmed_legs):
+            call.stage = ENDING
             ctx.mark(call)
             self.media_over(call)
-            ctx.ending.set(call, ctx.now + 2 * ctx.settings.timers.t64)
+            ctx.ending.set(call, ctx.now + 2 * ctx.t64)
 
     def bye_answered(self, call: Call | None) -> None:
         """A BYE, forwarded or our own, has its answer: forget the call when no other is under way."""
-        if call is None or call.stage is not Stage.ENDING or call.bye_waits:
+        if call is None or call.stage is not ENDING or call.bye_waits:
             return
         for forward in call.forwards:
             if forward.received.method == "BYE":
@@ -201,7 +202,7 @@ class Release:
             target = _contact_uri(party.contact) or invite.uri
             ack = _request("ACK", target, invite.need("from"), party.address, invite.call_id, number, routes)
             way = self._flow(side, ack, forward.flow)
-            ctx.send_ack(Forward(None, ack, ack, way, forward.side, purpose=Purpose.ACK))
+            ctx.send_ack(Forward(None, ack, ack, way, forward.side, purpose=ACK))
             if not bye:
                 return
             number = max(number, forward.call.cseq[forward.side] if forward.call is not None else 0) + 1
@@ -229,7 +230,7 @@ class Release:
             ctx.log("warning", "a BYE cannot be made", call_id=call.call_id, error=str(error))
 
     def _own(self, bye: Request, way: Way, side: Side, call: Call | None) -> None:
-        forward = Forward(None, bye, bye, way, side, call, purpose=Purpose.OWN)
+        forward = Forward(None, bye, bye, way, side, call, purpose=OWN)
         self._ctx.register_forward(forward)
         try:
             self._ctx.send(forward)

@@ -1,4 +1,6 @@
-"""Responses that arrive, and client transactions that end without one (RFC 3261 16.7 to 16.9)."""
+"""Responses that arrive (RFC 3261 16.7)."""
+
+from typing import Final
 
 from imsalg.core import header_policy
 from imsalg.core.asserting import answering
@@ -13,23 +15,30 @@ from imsalg.core.response_checks import as_sent
 from imsalg.core.sdp_body import put_sdp
 from imsalg.core.sip_call import (
     ACCESS,
+    ACK,
     CORE,
+    EARLY,
+    ENDING,
+    ESTABLISHED,
+    NO_ROLE,
+    OFFER,
+    OWN,
     REFRESHING,
     Answer,
     Call,
     Forward,
     Leg,
     Party,
-    Purpose,
     Role,
-    Stage,
     other,
     tag_of,
 )
-from imsalg.core.targets import Targets
+from imsalg.core.unanswered import Unanswered
 from imswire.base import ProtocolError
-from imswire.sip.message import Request, Response
-from imswire.sip.transaction import ServerKey
+from imswire.sip.message import Response
+
+TO_UE: Final = Direction.RESPONSE_TO_UE
+FROM_UE: Final = Direction.RESPONSE_FROM_UE
 
 
 class Responses:
@@ -41,7 +50,8 @@ class Responses:
         self._offers = offers
         self._guard = guard
         self._dialogs = dialogs
-        self.targets = Targets(ctx, self._without_answer)
+        self.unanswered = Unanswered(ctx, release, offers)
+        self.targets = self.unanswered.targets
 
     def arrived(self, forward: Forward, response: Response) -> None:
         """One response of a proxied request, our Via still on top."""
@@ -51,7 +61,7 @@ class Responses:
             ctx.hops.tries.discard(forward)
         if response.status == 100:
             return
-        if forward.purpose is Purpose.OWN:
+        if forward.purpose is OWN:
             if response.status >= 200:
                 ctx.drop_forward(forward)
                 self._release.bye_answered(forward.call)
@@ -76,33 +86,36 @@ class Responses:
     # --- other methods ---
 
     def _plain(self, forward: Forward, response: Response) -> None:
-        ctx = self._ctx
-        if response.status >= 200:
-            if response.status == 503 and self.targets.unavailable(forward, response):
+        status, method, call = response.status, forward.received.method, forward.call
+        if status >= 200:
+            if status == 503 and self.targets.unavailable(forward, response):
                 return
-            self._refresh_target(forward, response)
-        if forward.learn and response.status < 300:
+            if method in REFRESHING:
+                self._refresh_target(forward, response)
+        if forward.learn and status < 300:
             self._dialogs.learned(forward.learn, response)
-        role, forward.held_role = forward.held_role, Role.NONE
+        role, forward.held_role = forward.held_role, NO_ROLE
         self._back(forward, response)
-        if 200 <= response.status < 300 and forward.call is not None:
-            self._offers.passed(forward, forward.call, forward.leg, response, role)
-            self._guard.refreshed(forward, forward.call, response)
-        if response.status >= 200:
-            forward.answered = True
-            ctx.drop_forward(forward)
-            if forward.received.method == "BYE" and response.status not in (401, 407):  # then it comes again
-                self._release.bye_answered(forward.call)
+        if status < 200:
+            return
+        # A call that is ending has no exchanges any more, and no deadline but that of its end.
+        if status < 300 and call is not None and call.stage is not ENDING:
+            self._offers.passed(forward, call, forward.leg, response, role)
+            self._guard.refreshed(forward, call, response)
+        forward.answered = True
+        self._ctx.drop_forward(forward)
+        if method == "BYE" and status not in (401, 407):  # then it comes again
+            self._release.bye_answered(call)
 
     def _back(self, forward: Forward, response: Response) -> None:
         """Send a response on to where its request came from."""
         ctx = self._ctx
         if forward.side is ACCESS:
-            header_policy.apply(Direction.RESPONSE_TO_UE, response, forward.trust)
+            header_policy.apply(TO_UE, response, forward.trust)
         else:
             own = 101 <= response.status < 300
             identity = answering(forward.called, response.headers, forward.identity) if own else None
-            header_policy.apply(Direction.RESPONSE_FROM_UE, response, forward.trust)
+            header_policy.apply(FROM_UE, response, forward.trust)
             if own:
                 ctx.asserting.response(response, forward.trust, identity=identity, vector=forward.charging)
         if forward.server is not None:
@@ -124,7 +137,7 @@ class Responses:
         held = forward.held_response
         if response.status >= 300:
             self._ctx.holds.pop(forward.hold, None)
-            forward.hold, forward.held_response, forward.held_role = 0, None, Role.NONE
+            forward.hold, forward.held_response, forward.held_role = 0, None, NO_ROLE
             forward.queue = ()
             self._failure(forward, response)
         elif any(_same(response, one) for one in (held, *forward.queue) if one is not None):
@@ -179,7 +192,7 @@ class Responses:
             self._ctx.keep_on(forward)
         else:
             self._ctx.stats.released += 1
-            self._give_up(forward, response, Answer(408, "the 2xx came amid another offer, and not again"), Role.NONE)
+            self._give_up(forward, response, Answer(408, "the 2xx came amid another offer, and not again"), NO_ROLE)
 
     def _learn_leg(self, forward: Forward, call: Call, tag: str, to: str, response: Response) -> bool:
         """Note the dialog that a response makes (RFC 3261 12.1.2); False when it is not let through."""
@@ -215,11 +228,12 @@ class Responses:
     def _pass(self, forward: Forward, response: Response, tag: str) -> None:
         """Forward a 1xx or 2xx of an INVITE with the body that it now has."""
         ctx, call = self._ctx, forward.call
-        role, forward.held_role = forward.held_role, Role.NONE
+        role, forward.held_role = forward.held_role, NO_ROLE
         self._back(forward, response)
         if call is None:
             return
-        if response.status >= 200:
+        final = response.status >= 200
+        if final:
             forward.sent_2xx = {**forward.sent_2xx, tag: response}
             if not forward.answered:
                 forward.answered = True
@@ -227,17 +241,18 @@ class Responses:
             leg = call.legs.get(tag)
             if forward.initial and leg is not None and not leg.confirmed:
                 leg.confirmed = True
-                if call.stage is Stage.EARLY:
-                    call.stage = Stage.ESTABLISHED
-        self._offers.passed(forward, call, tag if forward.initial else forward.leg, response, role)
-        if response.status >= 200:
+                if call.stage is EARLY:
+                    call.stage = ESTABLISHED
+        if final or role is not NO_ROLE:
+            self._offers.passed(forward, call, tag if forward.initial else forward.leg, response, role)
+        if final:
             self._guard.refreshed(forward, call, response)
 
     @staticmethod
     def _ack_held(forward: Forward, call: Call, tag: str) -> bool:
         """The caller has acknowledged this 2xx; its ACK only waits for the media half."""
         leg = tag if forward.initial else forward.leg
-        return any(one.purpose is Purpose.ACK and one.leg == leg for one in call.forwards)
+        return any(one.purpose is ACK and one.leg == leg for one in call.forwards)
 
     def _failure(self, forward: Forward, response: Response) -> None:
         """A final answer that is none of success: it goes back, and an initial INVITE's call is over."""
@@ -275,7 +290,7 @@ class Responses:
         if forward.initial:
             call.outcome = "released"
             self._release.end(call)
-        elif role is Role.OFFER and response.status < 200:
+        elif role is OFFER and response.status < 200:
             pass  # the re-INVITE is refused like one with an offer; the session goes on as it was
         else:
             call.outcome = "released"
@@ -313,7 +328,7 @@ class Responses:
         """The media half cannot do what the held response says."""
         ctx, call = self._ctx, forward.call
         response, forward.held_response = forward.held_response, None
-        role, forward.held_role = forward.held_role, Role.NONE
+        role, forward.held_role = forward.held_role, NO_ROLE
         forward.queue = ()
         if response is None or call is None:
             return
@@ -338,70 +353,6 @@ class Responses:
                 self._unheard(forward, response)
                 self._ctx.stats.bad_messages += 1
                 self._ctx.log("info", "bad response", peer=str(forward.flow.remote), error=str(error))
-
-    # --- no response ---
-
-    def timeout(self, forward: Forward) -> None:
-        """Timer B or F fired (16.8): the next target, or the near side is told.
-
-        INVITE gets 408 and REGISTER 504 (TS 24.229 5.2.2). Others get nothing: their sender has given up already
-        (RFC 4320 4.2).
-        """
-        if forward.others and self.targets.next(forward, silent=True):
-            return
-        if forward.is_invite:
-            self._without_answer(forward, Answer(408))
-        else:
-            self._without_answer(forward, Answer(504) if forward.purpose is Purpose.REGISTER else None)
-
-    def failed(self, forward: Forward) -> None:
-        """The request could not be sent (16.9): the next target, or 430 for a UE whose flow is gone, else 503."""
-        if forward.others and self.targets.next(forward, silent=True):
-            return
-        if other(forward.side) is ACCESS:
-            self._without_answer(forward, Answer(430))
-        else:
-            self._without_answer(forward, Answer(503, retry_after=self._ctx.settings.limits.retry_after))
-
-    def _without_answer(self, forward: Forward, answer: Answer | None) -> None:
-        ctx, call = self._ctx, forward.call
-        ctx.call, ctx.who = call, forward.who
-        done, forward.answered = forward.answered, True
-        ctx.drop_forward(forward)
-        if forward.purpose is Purpose.OWN:
-            self._release.bye_answered(call)
-            return
-        if done:
-            return
-        if forward.server is not None and answer is not None:
-            ctx.answer(forward.server, forward.received, answer)
-        elif forward.server is not None:
-            ctx.layer.forget(forward.server)
-        if forward.received.method == "BYE":
-            self._release.bye_answered(call)
-            return
-        if forward.initial and call is not None:
-            call.outcome = "no-answer"
-        self._offers.failed(forward)
-
-    def cancelled(self, server: ServerKey, request: Request) -> None:
-        """The caller's CANCEL (16.10); the transaction layer has answered it 200."""
-        ctx = self._ctx
-        forward = ctx.by_server.get(server)
-        if forward is None or forward.answered or not forward.is_invite:
-            return
-        ctx.call, ctx.who = forward.call, forward.who
-        if forward.client is None:  # still held with its offer: the far side knows nothing yet
-            forward.answered = True
-            if forward.initial and forward.call is not None:
-                forward.call.outcome = "cancelled"
-            ctx.drop_forward(forward)
-            ctx.answer(server, forward.received, Answer(487))
-            self._offers.failed(forward)
-        elif forward.held_response is None or forward.held_response.status < 200:
-            forward.others = ()
-            reasons = [("Reason", value) for value in request.headers.get_all("reason")]
-            ctx.transactions(ctx.layer.cancel(forward.client, ctx.now, reasons))
 
 
 def _same(one: Response, two: Response) -> bool:

@@ -23,7 +23,8 @@ from imswire.sip.values import NameAddr
 
 ACCESS: Final = Side.ACCESS
 CORE: Final = Side.CORE
-"""The sides by names of their own: each message asks for them dozens of times, and a member of a class costs more."""
+"""The sides by names of their own, as are stages, roles and purposes below: each message asks for them dozens of times,
+and a member of a class costs more."""
 REFRESHING = frozenset({"INVITE", "UPDATE"})
 """Target refresh requests: their Contact is where the sender is reached from now on (RFC 3261 12.2, RFC 3311)."""
 _NO_BODIES: Mapping[str, bytes] = {}
@@ -42,6 +43,11 @@ class Stage(Enum):
     EARLY = auto()  # the initial INVITE has no final answer yet
     ESTABLISHED = auto()  # a 2xx went through
     ENDING = auto()  # released or left by a BYE; only what is under way is still routed
+
+
+EARLY: Final = Stage.EARLY
+ESTABLISHED: Final = Stage.ESTABLISHED
+ENDING: Final = Stage.ENDING
 
 
 class Answer(Exception):
@@ -117,7 +123,9 @@ class Role(Enum):
     ANSWER = auto()
 
 
-_NO_ROLE: Final = Role.NONE
+NO_ROLE: Final = Role.NONE
+OFFER: Final = Role.OFFER
+ANSWER: Final = Role.ANSWER
 
 
 class Exchange:
@@ -194,7 +202,7 @@ class Call:
         self.gone: Leg | None = None  # the leg that a BYE ended last: the BYE may be repeated (401, 407)
         self.cseq: dict[Side, int] = {ACCESS: 0, CORE: 0}
         self.forwards: set[Forward] = set()
-        self.stage = Stage.EARLY
+        self.stage: Stage = EARLY
         self.since = 0.0  # when it began, on the engine's clock
         self.outcome = ""  # a key of Stats.outcomes, once it is known why the call ends
         self.urgent = False  # an emergency call, or one that an emergency centre makes back
@@ -233,6 +241,11 @@ class Purpose(Enum):
     ACK = auto()  # the ACK of a 2xx, kept only while its answer waits for the media half
     SUBSCRIBE = auto()  # made here, to learn of registration state
     OWN = auto()  # made here (BYE of a release); its answer ends with us
+
+
+PROXY: Final = Purpose.PROXY
+ACK: Final = Purpose.ACK
+OWN: Final = Purpose.OWN
 
 
 class Behind(Struct, frozen=True):
@@ -303,7 +316,7 @@ class Forward:
         call: Call | None = None,
         *,
         initial: bool = False,
-        purpose: Purpose = Purpose.PROXY,
+        purpose: Purpose = PROXY,
     ) -> None:
         self.server = server
         self.received = received
@@ -326,10 +339,10 @@ class Forward:
         self.client: ClientKey | None = None
         self.arrival: Flow | None = None  # the flow that a REGISTER came over
         self.leg = ""
-        self.role: Role = _NO_ROLE
+        self.role: Role = NO_ROLE
         self.hold = 0
         self.held_response: Response | None = None
-        self.held_role: Role = _NO_ROLE
+        self.held_role: Role = NO_ROLE
         self.held_tag = ""  # of the held response to an INVITE
         # Seldom more than one entry, mostly none: what comes to them makes a new value, and none costs nothing.
         self.bodies: Mapping[str, bytes] = _NO_BODIES

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from imsalg.core.context import Context
-from imsalg.core.sip_call import Answer, Forward, Purpose, other
+from imsalg.core.sip_call import ACK, Answer, Forward, other
 from imswire.base import ProtocolError
 from imswire.sip.message import REASONS, Response
 
@@ -21,7 +21,7 @@ class Targets:
         ctx.call, ctx.who = forward.call, forward.who
         ctx.server, ctx.request = forward.server, forward.received
         try:
-            if forward.purpose is Purpose.ACK:
+            if forward.purpose is ACK:
                 ctx.send_ack(forward)
             else:
                 ctx.send(forward)

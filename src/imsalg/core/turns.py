@@ -12,7 +12,7 @@ from imsalg.core.registration import Registration
 from imsalg.core.release import Release
 from imsalg.core.requests import Requests
 from imsalg.core.responses import Responses
-from imsalg.core.sip_call import Answer, Behind, Forward, Purpose
+from imsalg.core.sip_call import ACK, PROXY, Answer, Behind, Forward, Purpose
 from imswire.base import LimitExceeded, ProtocolError
 from imswire.sip.flow import Flow
 from imswire.sip.message import Request, Response
@@ -75,7 +75,7 @@ class Turns:
 
     def _cancel(self, item: CancelArrived) -> None:
         if item.invite_key is not None and not self._offers.behind_cancelled(item.invite_key):
-            self._responses.cancelled(item.invite_key, item.request)
+            self._responses.unanswered.cancelled(item.invite_key, item.request)
 
     def _drop(self, _: ServerTimeout | StrayResponse) -> None:
         self._ctx.stats.dropped += 1  # RFC 6026 7.2: a stray response is not forwarded
@@ -134,7 +134,7 @@ class Turns:
         ctx.server, ctx.request = forward.server, forward.received
         purpose = forward.purpose
         try:
-            if purpose is Purpose.PROXY:
+            if purpose is PROXY:
                 self._responses.arrived(forward, response)
             elif purpose is Purpose.REGISTER:
                 self._registration.answered(forward, response)
@@ -171,7 +171,7 @@ class Turns:
             way.proceed(forward, verdict)
         else:
             way.refuse(forward, verdict)
-        if forward.purpose is Purpose.ACK:
+        if forward.purpose is ACK:
             self._inside.acked(forward.call)
 
     def _no_answer(self, item: ClientTimeout | ClientFailed) -> None:
@@ -181,6 +181,6 @@ class Turns:
         if forward.purpose is Purpose.SUBSCRIBE:
             self._reg_events.failed(forward)
         elif isinstance(item, ClientTimeout):
-            self._responses.timeout(forward)
+            self._responses.unanswered.timeout(forward)
         else:
-            self._responses.failed(forward)
+            self._responses.unanswered.failed(forward)

@@ -58,6 +58,22 @@ class TimerQueues:
             else:
                 queue.append((when, timer, txn))
 
+    def last(self, txn: Transaction, length: Length, now: float) -> None:
+        """Let the last timer of a transaction begin: whatever else it waited for is over."""
+        timer, wait, _ = length
+        when = now + wait
+        armed = txn.armed
+        if armed:
+            armed.clear()
+        armed[timer] = when
+        if when < txn.watch:
+            txn.watch = when
+        queue = self._queues.get(wait)
+        if queue and queue[-1][0] <= when:
+            queue.append((when, timer, txn))
+        else:
+            self.turn(txn, (), (length,), now)
+
     def over(self, txn: Transaction) -> None:
         """No timer of this transaction counts any more; sweeps when most entries are of such transactions."""
         if not txn.armed and txn.watch == NEVER:
@@ -98,7 +114,12 @@ class TimerQueues:
         ready, heap = self._ready, self._heap
         for queue in self._queues.values():
             while queue and queue[0][0] <= now:
-                ready.append(queue.popleft())
+                entry = queue.popleft()
+                when, timer, txn = entry
+                if txn.armed.get(timer) == when:
+                    ready.append(entry)
+                elif when == txn.watch:
+                    self._passed(entry)
         if len(ready) > 1:
             ready = self._ready = deque(sorted(ready, key=_time))
         while ready or (heap and heap[0][0] <= now):

@@ -48,7 +48,7 @@ from imswire.sip.transaction_types import (
     TransactionLimits,
 )
 from imswire.sip.uri import Params
-from imswire.sip.values import CSeq, Via
+from imswire.sip.values import Via, cseq_of, via_of
 
 __all__ = [
     "COOKIE",
@@ -71,6 +71,8 @@ __all__ = [
     "TransactionLimits",
     "fill_via",
 ]
+
+_REQUEST = Event.REQUEST
 
 
 class TransactionLayer(Interpreter):
@@ -141,10 +143,18 @@ class TransactionLayer(Interpreter):
         The response is kept for retransmission: do not change it afterwards. A 2xx given again in Accepted is sent
         again (RFC 6026 7.1).
         """
-        out: list[Output] = []
         txn = self._servers.get(key)
-        if txn is not None:
-            self._step(txn, class_of(response), response, now, out)
+        if txn is None:
+            return []
+        event = class_of(response)
+        move = txn.place.moves[event]
+        if move.usual and move.sends:
+            txn.place, txn.kept = move.place, response
+            if move.last is not None:
+                self._queues.last(txn, move.last, now)
+            return [Send(response, txn.flow)]
+        out: list[Output] = []
+        self._step(txn, event, response, now, out)
         return out
 
     def respond_once(self, key: ServerKey, response: Response, now: float) -> list[Output]:
@@ -193,11 +203,13 @@ class TransactionLayer(Interpreter):
         entry = ways.other_client
         if request.method == "INVITE":
             entry = ways.invite_proxy if timer_c else ways.invite_client
-        txn = Transaction(entry, sent, flow, reliable, key)
+        move = entry.moves[_REQUEST]  # it sends the request, and starts timers of fixed lengths
+        txn = Transaction(move.place, sent, flow, reliable, key)
+        txn.kept = sent
         self._living.add_client(key, txn)
-        out: list[Output] = []
-        self._step(txn, Event.REQUEST, sent, now, out, flow)
-        return key, out
+        if move.timing is not None:
+            self._queues.turn(txn, (), move.timing.start, now)
+        return key, [Send(sent, flow)]
 
     def send_ack(
         self,
@@ -235,7 +247,10 @@ class TransactionLayer(Interpreter):
         """Run every timer that is due at ``now``."""
         out: list[Output] = []
         for timer, txn in self._queues.due(now):
-            self._step(txn, timer, None, now, out)
+            if txn.place.moves[timer].over:
+                self._remove(txn)
+            else:
+                self._step(txn, timer, None, now, out)
         return out
 
     # --- looking in ---
@@ -263,7 +278,7 @@ class TransactionLayer(Interpreter):
             via = headers.first_value("via")
         if via is None or cseq is None:
             raise ProtocolError("sip.missing", "Via and CSeq tell what a response answers")
-        branch, method = branch_of(Via.parse(via)), CSeq.parse(cseq).method
+        branch, method = branch_of(via_of(via)), cseq_of(cseq).method
         txn = self._clients.get(branch)
         if txn is None or txn.request.method != method:
             txn = self._living.client(branch, method)
@@ -275,8 +290,15 @@ class TransactionLayer(Interpreter):
             or (flow.realm in self._strict and txn.flow.remote[0] != flow.remote[0])
         ):
             return [StrayResponse(response, flow)]
+        event = class_of(response)
+        move = txn.place.moves[event]
+        if move.usual and txn.client_key is not None and not txn.silent:
+            txn.place = move.place
+            if move.last is not None:
+                self._queues.last(txn, move.last, now)
+            return [ResponseArrived(txn.client_key, response, flow)]
         out: list[Output] = []
-        self._step(txn, class_of(response), response, now, out, flow)
+        self._step(txn, event, response, now, out, flow)
         return out
 
     def _receive_request(self, request: Request, flow: Flow, now: float) -> list[Output]:
@@ -284,25 +306,27 @@ class TransactionLayer(Interpreter):
         key, filled = arrival(request, via, flow)
         if filled is not via:
             request.headers.replace_first_value("Via", str(filled))
+        txn, method = self._servers.get(key), request.method
+        if txn is None:
+            return [AckArrived(request, flow)] if method == "ACK" else self._begin(request, key, filled, flow, now)
         out: list[Output] = []
-        txn = self._servers.get(key)
-        if request.method == "ACK":
-            if txn is None:
-                return [AckArrived(request, flow)]
-            self._step(txn, Event.ACK, request, now, out, flow)
-        elif txn is not None:
-            self._step(txn, Event.REQUEST, request, now, out, flow)
-        else:
-            if self._living.count >= self._most:
-                raise self._full()
-            reliable = flow.transport in RELIABLE
-            ways = self._entries_reliable if reliable else self._entries
-            entry = ways.invite_server if request.method == "INVITE" else ways.other_server
-            txn = Transaction(entry, request, response_flow(filled, flow), reliable, None, key)
-            self._living.add_server(key, txn)
-            self._step(txn, Event.REQUEST, request, now, out, flow)
-            if request.method == "CANCEL":
-                self._answer_cancel(txn, key, now, out)
+        self._step(txn, Event.ACK if method == "ACK" else Event.REQUEST, request, now, out, flow)
+        return out
+
+    def _begin(self, request: Request, key: ServerKey, via: Via, flow: Flow, now: float) -> list[Output]:
+        """A new server transaction. Its first row gives the request to the TU, and no timer begins with it."""
+        if self._living.count >= self._most:
+            raise self._full()
+        reliable = flow.transport in RELIABLE
+        ways = self._entries_reliable if reliable else self._entries
+        entry = ways.invite_server if request.method == "INVITE" else ways.other_server
+        begun = entry.moves[_REQUEST].place
+        txn = Transaction(begun, request, response_flow(via, flow), reliable, None, key)
+        self._living.add_server(key, txn)
+        if request.method != "CANCEL":
+            return [RequestArrived(key, request, flow)]
+        out: list[Output] = []
+        self._answer_cancel(txn, key, now, out)
         return out
 
     def _answer_cancel(self, txn: Transaction, key: ServerKey, now: float, out: list[Output]) -> None:

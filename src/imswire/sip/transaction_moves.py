@@ -33,6 +33,8 @@ DOUBLING = frozenset({Timer.A, Timer.E, Timer.G})
 """Repetitions: not over reliable transports, each time twice as long."""
 LINGERING = frozenset({Timer.D, Timer.J, Timer.I, Timer.K})
 """What a transaction waits for when all is over; nothing over reliable transports."""
+LAST = LINGERING | {Timer.L, Timer.M}
+"""Where one of these begins, the transaction has no other timer left; when it runs out, the transaction is over."""
 SHORT = frozenset({Timer.I, Timer.K})
 """They take T4; all others that are not named here take 64*T1, but for timer C."""
 
@@ -58,7 +60,11 @@ class Timing(Struct, frozen=True, eq=False):
 
 
 class Move(Struct, frozen=True, eq=False):
-    """One row. ``sends`` or ``gives``: its first action is SEND or PASS, and ``rest`` are those after it."""
+    """One row. ``sends`` or ``gives``: its first action is SEND or PASS, and ``rest`` are those after it.
+
+    ``usual`` is a row of which that one action is all, but for a timer of :data:`LAST` that it may start, ``last``.
+    ``over`` is one that does nothing but end the transaction.
+    """
 
     place: Place
     sends: bool
@@ -66,6 +72,9 @@ class Move(Struct, frozen=True, eq=False):
     rest: tuple[Action, ...]
     timing: Timing | None
     ends: bool
+    usual: bool
+    last: Length | None
+    over: bool
 
 
 class Entries(Struct, frozen=True, eq=False):
@@ -113,7 +122,18 @@ def _move(row: Row, places: dict[State, Place], timing: Timing | None) -> Move:
     first = row.actions[0] if row.actions else None
     sends, gives = first is Action.SEND, first is Action.PASS
     rest = row.actions[1:] if sends or gives else row.actions
-    return Move(places[row.next], sends, gives, rest, timing, row.next is State.TERMINATED)
+    ends = row.next is State.TERMINATED
+    last = _last(timing)
+    usual = (sends or gives) and not rest and not ends and (timing is None or last is not None)
+    over = ends and not row.actions and timing is None
+    return Move(places[row.next], sends, gives, rest, timing, ends, usual, last, over)
+
+
+def _last(timing: Timing | None) -> Length | None:
+    """The timer of :data:`LAST` that is all that is started."""
+    if timing is None or timing.asked or timing.at_once or len(timing.start) != 1:
+        return None
+    return timing.start[0] if timing.start[0][0] in LAST else None
 
 
 def _timing(row: Row, cause: Input | None, setting: Setting) -> Timing | None:

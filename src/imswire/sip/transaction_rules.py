@@ -3,7 +3,6 @@
 from functools import lru_cache
 from ipaddress import ip_address
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from imswire.sip.flow import Flow
@@ -19,29 +18,59 @@ NEVER = float("inf")
 _DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061}
 
 
-class Transaction(Struct, eq=False):
+class Transaction:
     """One live transaction; only the interpreter touches it.
 
     ``kept`` is the message to send again, ``armed`` says when each timer runs out. ``watch`` is when an entry of the
     timer queues runs out that looks at all of them (:mod:`imswire.sip.timer_queues`), ``interval`` the length of the
     last repetition. ``silent`` is a CANCEL, of whose responses nobody is told.
+
+    A plain class: its fields change with each message, and those of a ``Struct`` are ten times as dear to set.
     """
 
-    place: Place
-    request: Request
-    flow: Flow
-    reliable: bool
-    client_key: ClientKey | None = None
-    server_key: ServerKey | None = None
-    silent: bool = False
-    kept: Message | None = None
-    armed: dict[Timer, float] = {}
-    watch: float = NEVER
-    interval: float = 0.0
-    ack: Request | None = None
-    cancel_due: bool = False
-    cancelled: bool = False
-    cancel_headers: tuple[tuple[str, str], ...] = ()
+    __slots__ = (
+        "ack",
+        "armed",
+        "cancel_due",
+        "cancel_headers",
+        "cancelled",
+        "client_key",
+        "flow",
+        "interval",
+        "kept",
+        "place",
+        "reliable",
+        "request",
+        "server_key",
+        "silent",
+        "watch",
+    )
+
+    def __init__(
+        self,
+        place: Place,
+        request: Request,
+        flow: Flow,
+        reliable: bool,
+        client_key: ClientKey | None = None,
+        server_key: ServerKey | None = None,
+        silent: bool = False,
+    ) -> None:
+        self.place = place
+        self.request = request
+        self.flow = flow
+        self.reliable = reliable
+        self.client_key = client_key
+        self.server_key = server_key
+        self.silent = silent
+        self.kept: Message | None = None
+        self.armed: dict[Timer, float] = {}
+        self.watch = NEVER
+        self.interval = 0.0
+        self.ack: Request | None = None
+        self.cancel_due = False
+        self.cancelled = False
+        self.cancel_headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def state(self) -> State:

@@ -25,6 +25,9 @@ from imswire.sip.transaction_types import (
     Timers,
 )
 
+RELEASE_CANCEL = Action.RELEASE_CANCEL
+"""By a name of its own: every first provisional response asks for it, and nearly never is a CANCEL due."""
+
 
 class Interpreter:
     """The transactions that live, and what becomes of them.
@@ -58,8 +61,8 @@ class Interpreter:
                 out.append(Send(message, txn.flow))
         elif move.gives:
             self._give(txn, message, out, flow or txn.flow)
-        if move.rest:
-            for action in move.rest:
+        for action in move.rest:
+            if action is not RELEASE_CANCEL or txn.cancel_due:
                 self._perform(txn, action, message, now, out, flow or txn.flow)
         timing = move.timing
         if timing is not None:
@@ -93,9 +96,7 @@ class Interpreter:
                     out.append(Send(txn.ack, txn.flow))
             case Action.HOLD_CANCEL:
                 txn.cancel_due = True
-            case Action.RELEASE_CANCEL if txn.cancel_due:
-                self._send_cancel(txn, now, out)
-            case Action.CANCEL:
+            case Action.CANCEL | Action.RELEASE_CANCEL:
                 self._send_cancel(txn, now, out)
             case Action.TIMEOUT | Action.FAIL:
                 self._tell_end(txn, action is Action.FAIL, out)

@@ -22,7 +22,7 @@ from imswire.sip.tables import (
     Table,
     Timer,
 )
-from imswire.sip.transaction_moves import BOUNDS, DOUBLING, LINGERING, Move, Place, entries
+from imswire.sip.transaction_moves import BOUNDS, DOUBLING, LAST, LINGERING, Move, Place, entries
 from imswire.sip.transaction_rules import arrival, branch_of, fill_via, response_flow, sent_by, server_key
 from imswire.sip.transaction_types import Timers
 from imswire.sip.values import Via
@@ -44,6 +44,7 @@ def same(move: Move, row: Row, timer_c: bool, reliable: bool) -> None:
     """The parts of a move, put together again, are the row."""
     assert move.place.state is row.next
     assert move.ends == (row.next is State.TERMINATED)
+    usual(row, move)
     first = (Action.SEND,) * move.sends + (Action.PASS,) * move.gives
     assert first + move.rest == row.actions
     start = {timer for timer in row.start if timer_c or timer is not Timer.C}
@@ -60,6 +61,47 @@ def same(move: Move, row: Row, timer_c: bool, reliable: bool) -> None:
     for timer, wait, bound in timing.start:
         assert wait == FIXED.get(timer, 64 * 0.25)
         assert bound == (timer in BOUNDS)
+
+
+def usual(row: Row, move: Move) -> None:
+    """What the short ways go by: one action at most, nothing to stop that could still run, no end."""
+    last = move.last
+    assert last is None or (move.timing is not None and move.timing.start == (last,) and last[0] in LAST)
+    if move.usual:
+        assert row.actions in ((Action.SEND,), (Action.PASS,))
+        assert row.next is not State.TERMINATED
+        assert (move.timing is None) == (last is None)
+    if move.over:
+        assert row == Row(State.TERMINATED)
+
+
+def test_first_rows_are_what_transactions_begin_with() -> None:
+    for reliable in (False, True):
+        for table, entry, _ in machines(reliable):
+            move = entry.moves[Event.REQUEST]
+            assert (move.sends, move.gives, move.rest, move.ends) == (table.client, not table.client, (), False)
+            timing = move.timing
+            assert timing is None or (table.client and not (timing.stop or timing.asked or timing.at_once))
+
+
+@pytest.mark.parametrize("reliable", [False, True])
+def test_nothing_but_the_last_timer_can_run_once_it_begins(reliable: bool) -> None:
+    """All timers that a walk through the machine can have armed are stopped by the row that begins the last one."""
+    for _, entry, _ in machines(reliable):
+        work: list[tuple[Place, frozenset[Timer]]] = [(entry, frozenset())]
+        seen = set()
+        while work:
+            place, armed = work.pop()
+            for move in place.moves.values():
+                timing = move.timing
+                left = armed - set(timing.stop) if timing is not None else armed
+                if move.last is not None:
+                    assert left <= {move.last[0]}
+                if timing is not None:
+                    left |= {timer for timer, _, _ in timing.start} | set(timing.asked)
+                if not move.ends and (move.place, left) not in seen:
+                    seen.add((move.place, left))
+                    work.append((move.place, left))
 
 
 @pytest.mark.parametrize("reliable", [False, True])
