@@ -137,12 +137,12 @@ class Context:
     def transactions(self, outputs: Iterable[Output]) -> None:
         """Take what the transaction layer gave: sends leave at once, the rest waits its turn."""
         for output in outputs:
-            if type(output) is not Send:
+            if type(output) is Send:
+                if self.tracing:
+                    self.trace_sip("out", output.message, output.flow)
+                self.out.append(output)
+            else:
                 self.pending.append(output)
-                continue
-            if self.tracing:
-                self.trace_sip("out", output.message, output.flow)
-            self.out.append(output)
 
     def media(self, event: MediaEvent) -> None:
         """Tell the media half something; its verdicts wait their turn."""
@@ -179,7 +179,9 @@ class Context:
 
     def respond(self, key: ServerKey, response: Response) -> None:
         """Send a response through its server transaction."""
-        self.transactions(self.layer.respond(key, response, self.now))
+        outputs = self.layer.respond(key, response, self.now)
+        if outputs:
+            self.transactions(outputs)
 
     def reply(self, request: Request, answer: Answer, *, tagged: bool = True) -> Response:
         """The response that ``answer`` asks for (RFC 3261 8.2.6; the Warning is 20.43's 399).

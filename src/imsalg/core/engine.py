@@ -169,7 +169,10 @@ class Engine:
                     ctx.transactions(outputs)
             else:
                 ctx.server = ctx.request = ctx.call = None
-                self._event(event)
+                if type(event) is FromGateway:
+                    ctx.media(event)
+                else:
+                    self._event(event)
         except Exception as error:  # noqa: BLE001  outermost door: a bug ends one call, never the daemon
             self._failed(event, error)
         if first is not None:
@@ -301,7 +304,7 @@ class Engine:
 
     def _event(self, event: Event) -> None:
         ctx = self._ctx
-        if isinstance(event, (FromGateway, GatewayUp, GatewayDown, BadFromGateway, Inspect)):
+        if isinstance(event, (GatewayUp, GatewayDown, BadFromGateway, Inspect)):
             ctx.media(event)
         elif isinstance(event, BadMessageIn):
             self._bad_message(event)

@@ -31,7 +31,10 @@ class Living:
 
     def add_client(self, key: ClientKey, txn: Transaction) -> None:
         """A client transaction begins."""
-        (self.cancels if key.method == "CANCEL" else self.clients)[key.branch] = txn
+        if key.method == "CANCEL":
+            self.cancels[key.branch] = txn
+        else:
+            self.clients[key.branch] = txn
         self.count += 1
         if txn.reliable:
             self._index(txn)
