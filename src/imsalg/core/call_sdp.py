@@ -1,6 +1,7 @@
 """Offers and answers of a call, read and written: pure steps between :mod:`imsalg.core.call` and the SDP."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -40,6 +41,27 @@ class Session(Struct, frozen=True):
     last: Described | None
 
 
+_MSRP = b"\nm=message "
+"""What no body of plain audio and video has."""
+
+
+@lru_cache(maxsize=8)
+def _limits(lines: int) -> Limits:
+    """Bounds of a body, made once for each setting."""
+    return Limits(media=lines)
+
+
+def _history(sdp: SessionDescription, session: Session) -> dict[int, History]:
+    """What the lines of an offer were until now, where they were anything."""
+    history = {
+        index: History.PASSED
+        for index, proto in session.passed.items()
+        if index < len(sdp.media) and sdp.media[index].proto.upper() == proto
+    }
+    history.update(dict.fromkeys(session.lines, History.SECURED))
+    return history
+
+
 def read_offer(event: OfferIn, session: Session, settings: MediaSettings) -> Pending:
     """Plan an offer; lines that are to be secured and are not yet come out in ``new``, unreserved.
 
@@ -47,22 +69,17 @@ def read_offer(event: OfferIn, session: Session, settings: MediaSettings) -> Pen
     one goes when the new one is agreed. Raises :class:`OfferRefused` by policy and :class:`ProtocolError` for what
     cannot be read. An offer of plain audio and video, whose lines pass in every row of the matrix, is not read further.
     """
-    if not session.lines:
+    if not session.lines and _MSRP not in event.body:
         plain = outline(event.body, settings.limits.lines)
         if plain is not None:
             if session.last is not None:
                 check_new_offer(session.last, plain)
             return Pending(event, plain)
-    sdp = SessionDescription.parse(event.body, Limits(media=settings.limits.lines))
+    sdp = SessionDescription.parse(event.body, _limits(settings.limits.lines))
     if session.last is not None:
         check_new_offer(session.last, sdp)
-    history = {
-        index: History.PASSED
-        for index, proto in session.passed.items()
-        if index < len(sdp.media) and sdp.media[index].proto.upper() == proto
-    }
-    history.update(dict.fromkeys(session.lines, History.SECURED))
-    secured = {index: (line.medium, line.aware) for index, line in session.lines.items()}
+    history = _history(sdp, session) if session.passed or session.lines else {}
+    secured = {index: (line.medium, line.aware) for index, line in session.lines.items()} if session.lines else None
     allow_sha1 = settings.policy.allow_sha1
     facts = line_facts(sdp, event.side, session.profile.agreed, history, secured, allow_sha1=allow_sha1)
     realm = session.profile.access_realm
@@ -85,8 +102,9 @@ def read_offer(event: OfferIn, session: Session, settings: MediaSettings) -> Pen
             pending.new.append(line)
         pending.ends[plan.index] = end
         pending.lines[plan.index] = line
-    guarded = guarded_lines(sdp, pending.lines)
-    pending.guarded = {index for index in guarded if policy_for(facts[index], settings, realm) != "off"}
+    if len(pending.lines) < len(facts):
+        guarded = guarded_lines(sdp, pending.lines)
+        pending.guarded = {index for index in guarded if policy_for(facts[index], settings, realm) != "off"}
     return pending
 
 
@@ -101,7 +119,8 @@ def write_offer(pending: Pending, profile: AccessProfile, settings: MediaSetting
         sent = reservations.setup_to_offer(end.setup, pending.tcp_mode)
         setup = None if sent is end.setup else sent
         anchors[index] = _anchor(line, towards, end, setup=setup)
-    anchors.update({index: Anchor(rejected=True) for index in pending.gone})
+    for index in pending.gone:
+        anchors[index] = Anchor(rejected=True)
     scheme = settings.realm(profile.access_realm).path_scheme
     return rewrite(pending.sdp, towards, anchors, offer=True, path_scheme=scheme)
 
@@ -113,12 +132,12 @@ def read_answer(event: AnswerIn, pending: Pending, profile: AccessProfile, setti
         if plain is not None:
             check_pairs(pending.sdp, plain)
             return Leg(event.body, Answered({}, {}, frozenset(), {}), event.body)
-    sdp = SessionDescription.parse(event.body, Limits(media=settings.limits.lines))
+    sdp = SessionDescription.parse(event.body, _limits(settings.limits.lines))
     realm = settings.realm(profile.access_realm)
     offered = Offered(pending.sdp, pending.lines, pending.ends, pending.guarded, pending.tcp_mode)
     answered = check_answer(offered, sdp, event.side, mode=realm.msrp_mode, allow_sha1=settings.policy.allow_sha1)
     towards = pending.offer.side
-    anchors = {index: Anchor(rejected=True) for index in (answered.rejected | pending.gone)}
+    anchors = dict.fromkeys(answered.rejected | pending.gone, Anchor(rejected=True))
     for index, end in answered.ends.items():
         line = pending.lines[index]
         setup = _answered_setup(answered, index, end, pending, towards)

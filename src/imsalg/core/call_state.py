@@ -24,6 +24,7 @@ from imsalg.core.reservations import Line
 from imsalg.media_settings import MediaSettings
 from imswire.h248.iq import StreamRequest
 from imswire.h248.model import Action, TransactionReply
+from imswire.sdp.model import SessionDescription
 
 
 class World(Protocol):
@@ -166,8 +167,9 @@ class CallState:
             self.lines[line.index] = line
         passed_before = self._passed
         kept = pending.lines.keys() - rejected - pending.gone
-        for index in sorted(self.lines.keys() - kept):
-            self._subtract(self.lines.pop(index))
+        if self.lines.keys() != kept:
+            for index in sorted(self.lines.keys() - kept):
+                self._subtract(self.lines.pop(index))
         self._passed = {
             index: media.proto.upper()
             for index, media in enumerate(pending.sdp.media)
@@ -183,6 +185,8 @@ class CallState:
 
     def _count(self, pending: Pending, before: dict[int, str]) -> None:
         """Count the guarded lines that this exchange brought."""
+        if not isinstance(pending.sdp, SessionDescription):
+            return  # plain audio and video
         side = pending.offer.side
         for index, media in enumerate(pending.sdp.media):
             medium = medium_of(media.media, media.proto)
@@ -214,8 +218,10 @@ class CallState:
 
     def _drop_spares(self) -> None:
         """One answer is agreed: the terminations of the others go."""
-        dropped = [fork_lines.drop(line) for line in self.lines.values() if line.spares]
-        actions = tuple([action for action in dropped if action is not None])
+        spared = [line for line in self.lines.values() if line.spares]
+        if not spared:
+            return
+        actions = tuple([action for line in spared if (action := fork_lines.drop(line)) is not None])
         if actions:
             self._world.order(self, actions)
 

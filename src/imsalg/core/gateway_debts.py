@@ -20,7 +20,7 @@ def ended_by(actions: tuple[Action, ...]) -> tuple[int, ...]:
     commands = actions[0].commands if actions else ()
     if not commands or commands[0].name != "Subtract":
         return ()
-    return tuple(action.context for action in actions)
+    return tuple([action.context for action in actions])
 
 
 class Debts:

@@ -108,6 +108,8 @@ class Gateways:
             known = self.gateways.get(preferred)
             return known if known is not None and known.state is not State.AWAY else None
         serving = [gateway for gateway in self.gateways.values() if gateway.state is State.IN_SERVICE]
+        if len(serving) == 1:
+            return serving[0]
         return min(serving, key=lambda gateway: (gateway.load, gateway.mid), default=None)
 
     def transact(self, mid: str, actions: tuple[Action, ...], ticket: Ticket, now: float) -> None:

@@ -157,13 +157,14 @@ def new_line(
             inactivity=realm.inactivity or None,
             # On the other side the AGW stands for the offerer, whose session id its path there bears.
             local_session=end.session if aware and not known else None,
+            **(_towards(side, end, realm, aware=aware) if known else _NOBODY),
         )
-        if side is Side.ACCESS:
-            request = _tls_roles(request, medium, offerer, realm)
-        requests[side] = replace(request, **_towards(side, end, realm, aware=aware)) if known else request
+        requests[side] = _tls_roles(request, medium, offerer, realm) if side is Side.ACCESS else request
     return Line(index, medium, mode, requests)
 
 
+_NOBODY: dict[str, Any] = {}
+"""What is said of a remote end that is not known yet."""
 _PROTOS: dict[tuple[Side, bool], str] = {
     (Side.ACCESS, False): "TCP/TLS",
     (Side.CORE, False): "TCP",

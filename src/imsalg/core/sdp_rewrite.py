@@ -70,27 +70,33 @@ def rewrite(
     """
     if not anchors:
         return sdp.to_bytes()
-    out = sdp.copy()
-    for index, anchor in anchors.items():
-        media = out.media[index]
+    core = towards is Side.CORE
+    scheme = None if path_scheme == "keep" else "msrp" if core else "msrps"
+    shared = _shared(sdp, anchors)
+    sections = []
+    for index, media in enumerate(sdp.media):
+        anchor = anchors.get(index)
+        if anchor is None:
+            sections.append([media.text(), *media.texts])
+            continue
         row = TRANSPORTS.get(media.proto.upper())
-        if row is not None:
-            media.set_proto(row.plain if towards is Side.CORE else row.secure)
-        wanted = _BARE.copy() if towards is Side.CORE else _protected(anchor, offer=offer)
-        if not anchor.rejected:
-            media.set_port(anchor.port)
-            _connection_marks(wanted, media, anchor)
-            if path_scheme == "rewrite" and anchor.paths and anchor.path is None:
-                _rewrite_path(wanted, media, "msrp" if towards is Side.CORE else "msrps")
-        media.change(wanted)
-    _set_addresses(out, anchors)
-    if towards is Side.CORE and out.has("fingerprint") and not _needs_session_fingerprint(out, anchors):
-        out.remove_attribute("fingerprint")
-    return out.to_bytes()
+        proto = media.proto if row is None else row.plain if core else row.secure
+        wanted = _BARE.copy() if core else _protected(anchor, offer=offer)
+        if anchor.rejected:
+            sections.append([media.text_with(proto, None), *media.changed(wanted)])
+            continue
+        _connection_marks(wanted, media, anchor)
+        if scheme is not None and anchor.paths and anchor.path is None:
+            _rewrite_path(wanted, media, scheme)
+        place = None if shared is not None and not media.connected else f"IN {anchor.family} {anchor.address}"
+        sections.append([media.text_with(proto, anchor.port), *media.changed(wanted, place)])
+    return sdp.joined(_session(sdp, anchors, shared, core=core), sections)
 
 
 _BARE: dict[str, str | None] = {"3ge2ae": None, "fingerprint": None, "tls-id": None}
 """What a line loses towards the core."""
+_NO_FINGERPRINT: dict[str, str | None] = {"fingerprint": None}
+_NOTHING: dict[str, str | None] = {}
 
 
 def _protected(anchor: Anchor, *, offer: bool) -> dict[str, str | None]:
@@ -122,34 +128,39 @@ def _rewrite_path(wanted: dict[str, str | None], media: Media, scheme: str) -> N
         wanted["path"] = " ".join([str(uri.with_scheme(scheme)) for uri in path.uris])
 
 
-def _set_addresses(out: SessionDescription, anchors: Mapping[int, Anchor]) -> None:
-    """c= at session level only when every line in use is anchored at that one address; else at each anchored line."""
-    places = {(anchor.family, anchor.address) for anchor in anchors.values() if not anchor.rejected}
-    shared = len(places) == 1 and out.connected and _all_anchored(out, anchors)
-    if shared:
-        out.set_connection(*next(iter(places)))
-    for index, anchor in anchors.items():
+def _shared(sdp: SessionDescription, anchors: Mapping[int, Anchor]) -> str | None:
+    """c= at session level only when every line in use is anchored at one address; None: at each anchored line."""
+    place = None
+    for anchor in anchors.values():
         if not anchor.rejected:
-            media = out.media[index]
-            if not shared or media.connected:
-                media.set_connection(anchor.family, anchor.address)
+            here = f"IN {anchor.family} {anchor.address}"
+            if place is not None and here != place:
+                return None
+            place = here
+    return place if place is not None and sdp.connected and _all_anchored(sdp, anchors) else None
 
 
-def _all_anchored(out: SessionDescription, anchors: Mapping[int, Anchor]) -> bool:
+def _all_anchored(sdp: SessionDescription, anchors: Mapping[int, Anchor]) -> bool:
     """Is every line in use at the AGW?"""
-    for index, media in enumerate(out.media):
+    for index, media in enumerate(sdp.media):
         anchor = anchors.get(index)
         if media.port and (anchor is None or anchor.rejected):
             return False
     return True
 
 
-def _needs_session_fingerprint(out: SessionDescription, anchors: Mapping[int, Anchor]) -> bool:
+def _session(sdp: SessionDescription, anchors: Mapping[int, Anchor], shared: str | None, *, core: bool) -> list[str]:
+    """The lines of the session part."""
+    bare = core and sdp.has("fingerprint") and not _needs_session_fingerprint(sdp, anchors)
+    return sdp.changed(_NO_FINGERPRINT if bare else _NOTHING, shared) if bare or shared is not None else sdp.texts
+
+
+def _needs_session_fingerprint(sdp: SessionDescription, anchors: Mapping[int, Anchor]) -> bool:
     """Does a line that passes through live by the fingerprint at session level (RFC 8122 5)?"""
     return any(
         index not in anchors
         and not media.rejected
         and not media.has("fingerprint")
         and any(word in media.proto.upper() for word in ("TLS", "SAVP"))
-        for index, media in enumerate(out.media)
+        for index, media in enumerate(sdp.media)
     )

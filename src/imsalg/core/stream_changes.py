@@ -3,8 +3,6 @@
 from operator import attrgetter
 from typing import Any, Final
 
-from msgspec.structs import replace
-
 from imswire.h248.iq import StreamChange, StreamRequest
 
 _COMPARED = (
@@ -30,7 +28,15 @@ def difference(before: StreamRequest, after: StreamRequest, *, reconnect: bool =
     for name, was, is_now in zip(_COMPARED, _VALUES(before), _VALUES(after), strict=True):
         if is_now is not was and is_now != was:
             changed[name] = is_now
-    change = StreamChange(proto=before.proto, family=before.family, reconnect=reconnect, **changed)
-    if after.start_tls and not change.applied(before).start_tls:
-        change = replace(change, start_tls=True)
-    return change if changed or reconnect or change.start_tls else None
+    if after.start_tls and (reconnect or not before.start_tls or _turned(before, changed)):
+        changed["start_tls"] = True
+    if changed or reconnect:
+        return StreamChange(proto=before.proto, family=before.family, reconnect=reconnect, **changed)
+    return None
+
+
+def _turned(before: StreamRequest, changed: dict[str, Any]) -> bool:
+    """Does another role end what was ordered of TLS before (:meth:`StreamChange.applied`)?"""
+    return (before.setup is not None and changed.get("setup") is not None) or (
+        before.tls_role is not None and changed.get("tls_role") is not None
+    )

@@ -87,6 +87,9 @@ class Setup(StrEnum):
     HOLDCONN = "holdconn"
 
 
+_SETUPS: dict[str, Setup] = {role.value: role for role in Setup}
+
+
 def setup_of(media: Media, session: SessionDescription | None = None) -> Setup | None:
     """The ``a=setup`` of ``media`` (else, where given, of ``session``), None where there is none.
 
@@ -98,6 +101,9 @@ def setup_of(media: Media, session: SessionDescription | None = None) -> Setup |
         value = session.get("setup")
     if value is None:
         return None
+    known = _SETUPS.get(value)
+    if known is not None:
+        return known
     try:
         return Setup(value.strip().lower())
     except ValueError:
@@ -115,14 +121,10 @@ class E2ae(StrEnum):
 def e2ae_of(media: Media) -> E2ae | None:
     """The ``a=3ge2ae`` of ``media``; OTHER for a token that is not known. The session level is never looked at."""
     value = media.get("3ge2ae")
-    if value is None:
-        return None
-    match value.strip().lower():
-        case "requested":
-            return E2ae.REQUESTED
-        case "applied":
-            return E2ae.APPLIED
-    return E2ae.OTHER
+    return None if value is None else _E2AE.get(value.strip().lower(), E2ae.OTHER)
+
+
+_E2AE: dict[str, E2ae] = {word.value: word for word in (E2ae.REQUESTED, E2ae.APPLIED)}
 
 
 class MsrpUri(Struct, frozen=True):

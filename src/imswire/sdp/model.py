@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from imswire.base import LimitExceeded, ProtocolError
-from imswire.sdp.section import TOKEN, Connection, Line, Origin, Section, check_value, line_of
+from imswire.sdp.section import TOKEN, Connection, Line, Origin, Section, check_time, check_value, line_of
 
 __all__ = ["Connection", "Limits", "Line", "Media", "Origin", "Section", "SessionDescription"]
 
@@ -154,6 +154,18 @@ class Media(Section):
             self._line = f"m={self.media} {self.port}{count} {self._proto} {' '.join(self.formats)}{self.mark}"
         return self._line
 
+    def text_with(self, proto: str, port: int | None) -> str:
+        """The m-line with that transport and, unless None, that one port; the section itself stays as it is."""
+        if proto != self._proto:
+            check_value(proto)
+        elif port is None or (port == self.port and self._port_count is None):
+            return self.text()
+        if port is None:
+            place = f"{self.port}" if self._port_count is None else f"{self.port}/{self._port_count}"
+        else:
+            place = f"{_check_port(port)}"
+        return f"m={self.media} {place} {proto} {' '.join(self.formats)}{self.mark}"
+
     def copy(self) -> "Media":
         """An independent copy."""
         twin = Media.__new__(Media)
@@ -280,7 +292,7 @@ class SessionDescription(Section):
                 elif letter == "o":
                     Origin.parse(value, index)
                 elif letter == "t":
-                    _check_time(value, index)
+                    check_time(value, index)
                 if media and letter in "vost":
                     raise ProtocolError("sdp.order", f"{letter}= after the first m=", index)
         self._check_whole()
@@ -305,23 +317,26 @@ class SessionDescription(Section):
 
     def to_bytes(self) -> bytes:
         """Serialise; byte-identical to what was parsed where nothing was changed."""
+        return self.joined(self.texts, [[media.text(), *media.texts] for media in self.media])
+
+    def joined(self, session: list[str], sections: list[list[str]]) -> bytes:
+        """The octets with other texts: of the session part, and of each m-section with its m-line first."""
         ending = self.ending
-        parts = self.texts.copy()
-        for media in self.media:
+        parts = session.copy()
+        for media, texts in zip(self.media, sections, strict=True):
             if media.ending != ending:
-                return self._mixed_bytes()
-            parts.append(media.text())
-            parts += media.texts
+                return self._mixed_bytes(session, sections)
+            parts += texts
         if self._closed:
             parts.append(self._tail)
         else:
             parts[-1] = parts[-1].removesuffix("\r")
         return ending.join(parts).encode("utf-8", "surrogateescape")
 
-    def _mixed_bytes(self) -> bytes:
+    def _mixed_bytes(self, session: list[str], sections: list[list[str]]) -> bytes:
         """The same where sections from elsewhere have other line ends."""
-        ends = [(self.texts, self.ending)]
-        ends += [([media.text(), *media.texts], media.ending) for media in self.media]
+        ends = [(session, self.ending)]
+        ends += [(texts, media.ending) for media, texts in zip(self.media, sections, strict=True)]
         whole = "".join([text + ending for texts, ending in ends for text in texts])
         if not self._closed:
             whole = whole.removesuffix("\n").removesuffix("\r")
@@ -368,12 +383,6 @@ class SessionDescription(Section):
         twin._closed = self._closed
         twin._tail = self._tail
         return twin
-
-
-def _check_time(value: str, offset: int) -> None:
-    fields = value.split()
-    if len(fields) != 2 or not all(field.isascii() and field.isdigit() for field in fields):
-        raise ProtocolError("sdp.time", f"t= needs two numbers: {value!r}", offset)
 
 
 def _lone_cr(data: bytes) -> int:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -41,6 +42,9 @@ class Connection(Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.net} {self.addrtype} {self.address}"
+
+
+_connection = lru_cache(maxsize=1024)(Connection.parse)  # the same ends come again and again
 
 
 class Origin(Struct, frozen=True):
@@ -103,7 +107,7 @@ class Section:
         """The first ``c=`` line of this section itself, or None."""
         for text in self.texts:
             if text[0] == "c":
-                return Connection.parse(text[2:].removesuffix("\r"))
+                return _connection(text[2:].removesuffix("\r"))
         return None
 
     @property
@@ -197,12 +201,47 @@ class Section:
     def _append_attribute(self, text: str) -> None:
         self._first = None
         texts = self.texts
-        at = len(texts)
-        for index in range(at - 1, -1, -1):
-            if texts[index][0] == "a":
-                at = index + 1
-                break
-        texts.insert(at, text + self.mark)
+        texts.insert(_after_attributes(texts), text + self.mark)
+
+    def changed(self, wanted: Mapping[str, str | None], connection: str | None = None) -> list[str]:
+        """The texts as :meth:`change` and, with ``IN addrtype host``, :meth:`set_connection` would leave them, made in
+        one pass; the section itself stays as it is."""
+        kept: list[str] = []
+        done: set[str] = set()
+        mark = self.mark
+        line = connection
+        for text in self.texts:
+            letter = text[0]
+            if letter == "a":
+                name = (text[2:].removesuffix(mark) if mark else text[2:]).partition(":")[0]
+                if name in wanted:
+                    value = wanted[name]
+                    if value is not None and name not in done:
+                        done.add(name)
+                        kept.append(_attribute(name, value) + ("\r" if text[-1] == "\r" else ""))
+                    continue
+            elif letter == "c" and connection is not None:
+                if line is not None:
+                    check_value(line)
+                    kept.append(f"c={line}\r" if text[-1] == "\r" else f"c={line}")
+                    line = None
+                continue
+            kept.append(text)
+        for name, value in wanted.items():
+            if value is not None and name not in done:
+                kept.insert(_after_attributes(kept), _attribute(name, value) + mark)
+        if line is not None:
+            check_value(line)
+            kept.insert(self._place_of("c", kept), f"c={line}{mark}")
+        return kept
+
+    def _place_of(self, letter: str, texts: list[str]) -> int:
+        """Where RFC 8866 5 wants a line of a type that ``texts`` do not have."""
+        rank = self._ORDER[letter]
+        for index, text in enumerate(texts):
+            if self._ORDER.get(text[0], -1) > rank:
+                return index
+        return len(texts)
 
     def _set_line(self, letter: str, value: str) -> None:
         """Make ``letter=value`` the only line of its type, at the first one's place or where RFC 8866 5 wants it."""
@@ -215,13 +254,7 @@ class Section:
             for index in reversed(places[1:]):
                 del texts[index]
             return
-        rank = self._ORDER[letter]
-        at = len(texts)
-        for index, text in enumerate(texts):
-            if self._ORDER.get(text[0], -1) > rank:
-                at = index
-                break
-        texts.insert(at, f"{letter}={value}{self.mark}")
+        texts.insert(self._place_of(letter, texts), f"{letter}={value}{self.mark}")
 
 
 def line_of(text: str, ending: str) -> Line:
@@ -231,17 +264,39 @@ def line_of(text: str, ending: str) -> Line:
     return Line(text[0], text[2:], ending)
 
 
-def _attribute(name: str, value: str) -> str:
-    """The text of an attribute, a flag where there is no value."""
+def _after_attributes(texts: list[str]) -> int:
+    """The place after the last attribute, the end where there is none."""
+    for index in range(len(texts) - 1, -1, -1):
+        if texts[index][0] == "a":
+            return index + 1
+    return len(texts)
+
+
+@lru_cache(maxsize=64)  # the house writes a handful of attributes
+def _flag(name: str) -> str:
+    """The text of an attribute without a value."""
     if not _ATTRIBUTE_NAME.fullmatch(name):
         raise ProtocolError("sdp.attribute", f"{name!r} is no attribute name")
+    return f"a={name}"
+
+
+def _attribute(name: str, value: str) -> str:
+    """The text of an attribute, a flag where there is no value."""
+    flag = _flag(name)
     if not value:
-        return f"a={name}"
+        return flag
     check_value(value)
-    return f"a={name}:{value}"
+    return f"{flag}:{value}"
 
 
 def check_value(value: str) -> None:
     """No value made here may break out of its line."""
     if "\r" in value or "\n" in value or "\0" in value:
         raise ProtocolError("sdp.octet", f"CR, LF and NUL are not allowed in a value: {value[:40]!r}")
+
+
+def check_time(value: str, offset: int) -> None:
+    """The value of a ``t=`` line (RFC 8866 5.9)."""
+    fields = value.split()
+    if len(fields) != 2 or not all(field.isascii() and field.isdigit() for field in fields):
+        raise ProtocolError("sdp.time", f"t= needs two numbers: {value!r}", offset)

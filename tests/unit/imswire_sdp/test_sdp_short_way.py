@@ -113,3 +113,43 @@ def test_changes_together_are_the_changes_one_by_one(
     assert together.to_bytes() == single.to_bytes()
     if not wanted:
         assert together.to_bytes() == body.encode()
+
+
+TEXTS = ["a=setup:x", "a=path:y", "c=IN IP4 h", "c=IN IP6 ::2", "b=AS:1", "k=clear:1", "i=z", "a=setup"]
+
+
+@settings(max_examples=400)
+@given(
+    st.lists(st.sampled_from(TEXTS), max_size=6),
+    st.dictionaries(st.sampled_from(NAMES), st.sampled_from([None, "", "z"])),
+    st.sampled_from([None, "IN IP4 192.0.2.9"]),
+    st.sampled_from(["TCP/MSRP", "TCP/TLS/MSRP"]),
+    st.sampled_from([None, 9, 10]),
+    st.sampled_from(["m=message 9 TCP/TLS/MSRP *", "m=message 9/2 TCP/TLS/MSRP  * x"]),
+    st.sampled_from([("\r\n", "\r\n"), ("\n", "\n"), ("\r\n", "\n"), ("\n", "\r\n")]),
+    st.booleans(),
+)
+def test_texts_with_changes_are_those_of_a_changed_copy(
+    lines: list[str],
+    wanted: dict[str, str | None],
+    connection: str | None,
+    proto: str,
+    port: int | None,
+    media_line: str,
+    endings: tuple[str, str],
+    closed: bool,
+) -> None:
+    first, rest = endings
+    body = (SESSION[0] + first + rest.join([*SESSION[1:], media_line, *lines, *([""] if closed else [])])).encode()
+    sdp = SessionDescription.parse(body)
+    copy = sdp.copy()
+    media, twin = sdp.media[0], copy.media[0]
+    made = sdp.joined(sdp.texts, [[media.text_with(proto, port), *media.changed(wanted, connection)]])
+    twin.set_proto(proto)
+    if port is not None:
+        twin.set_port(port)
+    twin.change(wanted)
+    if connection is not None:
+        twin.set_connection(*connection.split(" ")[1:])
+    assert made == copy.to_bytes()
+    assert sdp.to_bytes() == body
