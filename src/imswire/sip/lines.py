@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 
 from imswire.sip.faults import BadMessage
-from imswire.sip.headers import Headers, canonical, first_of, remember
+from imswire.sip.headers import Field, Headers, canonical, first_of, remember
 from imswire.sip.values import cseq_of, name_addr_of, via_of
 
 _HEADER_NAME = re.compile(r"([A-Za-z0-9.!%*_+`'~-]+)[ \t]*")
@@ -25,7 +25,6 @@ def unfold(lines: list[str]) -> list[str]:
 
 
 _known: dict[str, str] = {}
-type Field = tuple[str, str]
 
 
 def _key(name: str, colon: str) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from hashlib import blake2s
 from typing import final
 
+from msgspec import Struct, field
+
 from imswire.base import ProtocolError
 from imswire.sip.headers import Headers
 from imswire.sip.values import CSeq, NameAddr, Via, cseq_of, name_addr_of, via_of
@@ -92,7 +94,7 @@ _REPLY_DIALOG = _REPLY | {"record-route"}
 class _Message:
     """What requests and responses have in common. Header access parses on demand and raises ProtocolError."""
 
-    __slots__ = ("body", "headers")
+    __slots__ = ()
 
     headers: Headers
     body: bytes
@@ -120,13 +122,17 @@ class _Message:
         """
         headers, body = self.headers, self.body
         length = str(len(body))
-        if (given := headers.get("content-length")) != length and not _same_number(given, length):
+        text, given = headers.text, headers.get("content-length")
+        if given is None:
+            text = f"{text}\r\nContent-Length: {length}" if text else f"Content-Length: {length}"
+        elif given != length and not _same_number(given, length):
             headers = headers.copy()
             headers.set("Content-Length", length)
+            text = headers.text
         start = self.start_line
         if "\r" in start or "\n" in start:
             raise ProtocolError("sip.start-line", f"line end inside {start[:80]!r}")
-        return f"{start}\r\n{headers.text}\r\n\r\n".encode("utf-8", "surrogateescape") + body
+        return f"{start}\r\n{text}\r\n\r\n".encode("utf-8", "surrogateescape") + body
 
     def need(self, name: str) -> str:
         """The value of a mandatory header; raises ProtocolError ``sip.missing``."""
@@ -221,16 +227,13 @@ class _Message:
 
 
 @final
-class Request(_Message):
+class Request(_Message, Struct, eq=False):
     """A SIP request. ``uri`` is the text of the Request-URI."""
 
-    __slots__ = ("method", "uri")
-
-    def __init__(self, method: str, uri: str, headers: Headers | None = None, body: bytes = b"") -> None:
-        self.method = method
-        self.uri = uri
-        self.headers = Headers() if headers is None else headers
-        self.body = body
+    method: str
+    uri: str
+    headers: Headers = field(default_factory=Headers)
+    body: bytes = b""
 
     @property
     def start_line(self) -> str:
@@ -287,7 +290,7 @@ class Request(_Message):
 class Response(_Message):
     """A SIP response."""
 
-    __slots__ = ("reason", "status")
+    __slots__ = ("body", "headers", "reason", "status")
 
     def __init__(
         self, status: int, reason: str | None = None, headers: Headers | None = None, body: bytes = b""
@@ -314,6 +317,6 @@ def _is_number(text: str, most_digits: int) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= most_digits
 
 
-def _same_number(given: str | None, length: str) -> bool:
+def _same_number(given: str, length: str) -> bool:
     """True for a Content-Length that is the length written in another way."""
-    return given is not None and _is_number(given, 10) and int(given) == int(length)
+    return _is_number(given, 10) and int(given) == int(length)

@@ -68,9 +68,9 @@ def _message(data: bytes, start: int, head: str, lines: list[str], limits: Limit
     kept = unfold(lines) if folded else lines[1:]
     if len(head) > limits.header_line and len(max(kept, key=len, default="")) > limits.header_line:
         raise BadMessage("sip.oversize", f"a header above {limits.header_line} characters", status=513)
-    read = [read_line(line) for line in kept]
-    keys = [one[0] for one in read]
-    headers = Headers.from_lines(keys, [one[1] for one in read], kept)
+    fields = [read_line(line) for line in kept]
+    keys = [field[0] for field in fields]
+    headers = Headers.from_lines(keys, fields, kept)
     available = len(data) - start
     length = _content_length(headers, available) if "content-length" in keys else available
     body = data[start : start + length]

@@ -79,15 +79,14 @@ def usual(head: bytes, body: bytes, limits: Limits) -> Request | Response | None
         return None
     try:
         method, text, status = _start(start)
-        read = list(map(_line, lines))
-        keys = [field[0] for field in read]
+        fields = list(map(_line, lines))
+        keys = [field[0] for field in fields]
         shape = _shape(tuple(keys))
     except ProtocolError:
         return None
-    values = [field[1] for field in read]
-    if values[shape.length] != str(len(body)) or shape.vias > limits.vias // (1 + MORE_VIAS):
+    if fields[shape.length][1] != str(len(body)) or shape.vias > limits.vias // (1 + MORE_VIAS):
         return None
-    headers = Headers.from_lines(keys, values, lines, shape.index)
+    headers = Headers.from_lines(keys, fields, lines, shape.index)
     if not method:
         return Response(status, text, headers, body)
-    return Request(method, text, headers, body) if method == cseq_of(values[shape.cseq]).method else None
+    return Request(method, text, headers, body) if method == cseq_of(fields[shape.cseq][1]).method else None
