@@ -173,8 +173,11 @@ class Association:
     # --- timers ---
 
     def next_timer(self) -> float | None:
-        due = [t for t in (self._dial_at, self._orphan_at, self._silent_at, self._exit_at) if t is not None]
-        return min(due) if due else None
+        due = self._silent_at
+        for other in (self._dial_at, self._orphan_at, self._exit_at):
+            if other is not None and (due is None or other < due):
+                due = other
+        return due
 
     def expire(self, now: float) -> bool:
         """Run what is due; True when media have outlived their controller and are to be released."""

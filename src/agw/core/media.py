@@ -53,6 +53,7 @@ class MediaControl:
         """Contexts of which one side is up."""
         self.early = Waits(settings.timers.early)
         """Legs with a connection of which nobody knows yet whose it is."""
+        self._held, self._joining, self._early = self.held.until, self.joining.until, self.early.until
 
     # --- what the controller orders ---
 
@@ -183,6 +184,8 @@ class MediaControl:
     # --- time ---
 
     def next_timer(self) -> float | None:
+        if not (self._early or self._held or self._joining):  # as it mostly is
+            return None
         due = self.held.next_timer()
         for other in (self.joining.next_timer(), self.early.next_timer()):
             if other is not None and (due is None or other < due):
@@ -191,7 +194,7 @@ class MediaControl:
 
     def expire(self, now: float) -> None:
         """Give up what has waited too long."""
-        if not (self.early or self.held or self.joining):
+        if not (self._early or self._held or self._joining):
             return
         for number in self.early.due(now):
             leg = self.store.legs.get(number)

@@ -1,5 +1,7 @@
 """Waits of one constant length: who waits is in order of time by itself, so that nothing has to be sorted."""
 
+from collections.abc import Mapping
+
 
 class Waits:
     """``seconds`` is the length; 0: nobody waits."""
@@ -7,10 +9,8 @@ class Waits:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._until: dict[int, float] = {}
-
-    def __bool__(self) -> bool:
-        """Somebody waits."""
-        return bool(self._until)
+        self.until: Mapping[int, float] = self._until
+        """Who waits, and until when."""
 
     def begin(self, number: int, now: float) -> None:
         """``number`` waits from now, unless it waits already."""

@@ -1,7 +1,7 @@
 """Counts what happens at a worker, from the reports of its sockets and the messages of its control link."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from agw.core import events, orders
@@ -47,7 +47,7 @@ class Tally:
         self.control: Counter[str] = Counter({"up": 0, "down": 0, "unreadable": 0})
         """The control link: came up, ended or could not be made, brought an unreadable message."""
 
-        self._rows: dict[type, Callable[[Any], None]] = {
+        self.rows: Mapping[type, Callable[[Any], None]] = {
             orders.Accepted: lambda report: self._connection(report.leg, "accepted"),
             orders.Connected: lambda report: self._connection(report.leg, "dialled"),
             orders.Silent: lambda report: self._connection(report.leg, "refused"),
@@ -60,10 +60,11 @@ class Tally:
             orders.RelayEnded: self._on_relay_ended,
             orders.Released: self._on_released,
         }
+        """What is counted of a report of the executor; most reports of a call count for nothing."""
 
     def report(self, report: Report) -> None:
         """One report of the executor."""
-        row = self._rows.get(type(report))
+        row = self.rows.get(type(report))
         if row is not None:
             row(report)
 

@@ -22,7 +22,7 @@ from agw.shell.operate import orders_of
 from agw.shell.show import handlers
 from agw.shell.tally import Tally
 from imskit.admin import AdminServer, numbered
-from imskit.driver import Driver, SystemIds, spawn
+from imskit.driver import Driver, SystemClock, SystemIds, spawn
 from imskit.logs import configure, get_logger
 from imskit.memory import Trimmer
 from imskit.metrics import MetricsServer
@@ -60,7 +60,7 @@ class Worker:
             first_tid=SystemIds().number(30) + 1,
             tracing=self.tracer.enabled,
         )
-        self.driver: Driver[events.Event, events.Command] = Driver(self.engine, self._execute, loop=loop)
+        clock = SystemClock(loop)
         self.executor = Executor(
             self.identities,
             self._report,
@@ -68,26 +68,33 @@ class Worker:
             tls=settings.tls,
             limits=settings.limits,
             timers=settings.timers,
-            clock=self.driver.clock,
+            clock=clock,
         )
         self.tally = Tally(self.engine.store, self.executor)
+        self._tallied = self.tally.rows
         self.control = ControlLink(settings, self.mid, self._event)
+        usual: dict[type, Callable[[Any], None]] = {
+            **dict.fromkeys(get_args(orders.Order), self.executor.execute),
+            events.SendH248: self._send,
+            orders.Drop: self._drop,
+        }
+        self.driver: Driver[events.Event, events.Command] = Driver(
+            self.engine, self._execute, orders=usual, clock=clock
+        )
         expiry = self.identities.expiry
-        now = self.driver.clock.now
+        now = clock.now
         self.metrics = measures(settings, self.engine, self.executor, self.tally, now, expiry)
         looks = handlers(settings, self.engine, self.executor, self.tally, now, expiry)
         self.admin = AdminServer({**looks, **orders_of(self.engine, self.rotate, self.log_keys, expiry, self.rest)})
         self._rows: dict[type, Callable[[Any], None]] = {
-            **dict.fromkeys(get_args(orders.Order), self.executor.execute),
-            events.SendH248: self._send,
             events.Trace: lambda command: self.tracer.write(command.kind, **command.fields),
             events.Log: lambda command: getattr(self._log, command.level)(command.event, **command.fields),
             events.ConnectControl: lambda _: self.control.connect(),
             events.DisconnectControl: lambda command: self.control.disconnect(command.reason),
             events.Registered: lambda command: self.served.set() if command.up else None,
             events.Exit: lambda _: self.gone.set(),
-            orders.Drop: self._drop,
         }
+        """Who carries out the commands that the driver does not hand over itself."""
         self._trimmer = Trimmer(lambda: len(self.engine.store.contexts), loop=loop)
         self.driver.post(self.identities.current)
 
@@ -135,7 +142,9 @@ class Worker:
         self.tracer.close()
 
     def _report(self, report: Report) -> None:
-        self.tally.report(report)
+        row = self._tallied.get(type(report))
+        if row is not None:
+            row(report)
         self.driver.post(report)
 
     def _event(self, event: events.Event) -> None:
