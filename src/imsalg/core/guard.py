@@ -34,7 +34,10 @@ class Guard:
 
     def acked(self, call: Call) -> None:
         """An ACK went through."""
-        if all(leg.acked for leg in call.confirmed_legs):
+        for leg in call.legs.values():
+            if leg.confirmed and not leg.acked:
+                break
+        else:
             call.ack_by = None
         self.touched(call)
 

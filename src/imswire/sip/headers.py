@@ -231,9 +231,12 @@ class Headers:
     def get_all(self, name: str) -> list[str]:
         """The values of all lines of that name, one entry per line."""
         key = _cache.get(name) or canonical(name)
-        if key not in (self._keys if self._index is None else self._index):
+        keys = self._keys
+        if key not in (keys if self._index is None else self._index):
             return []
-        return [value for k, value in zip(self._keys, self._values, strict=True) if k == key]
+        if keys.count(key) == 1:
+            return [self._values[keys.index(key)]]
+        return [value for k, value in zip(keys, self._values, strict=True) if k == key]
 
     def first(self, key: str) -> str:
         """The value of the first line of a canonical name that is known to be there."""
@@ -273,7 +276,7 @@ class Headers:
             return
         index = self._keys.index(key)
         self._put(index, name, value)
-        if key in self._keys[index + 1 :]:
+        if self._keys.count(key) > 1:
             self._drop([i for i in range(index + 1, len(self._keys)) if self._keys[i] == key])
 
     def add(self, name: str, value: str) -> None:
@@ -292,9 +295,10 @@ class Headers:
     def remove(self, name: str) -> bool:
         """Drop all lines of that name; tells whether there was one."""
         key = _cache.get(name) or canonical(name)
-        if key not in self._keys:
+        keys = self._keys
+        if key not in keys:
             return False
-        self._drop([i for i, k in enumerate(self._keys) if k == key])
+        self._drop([keys.index(key)] if keys.count(key) == 1 else [i for i, k in enumerate(keys) if k == key])
         return True
 
     def remove_first_value(self, name: str) -> str | None:
