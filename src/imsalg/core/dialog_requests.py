@@ -160,9 +160,13 @@ class DialogRequests:
             if leg is None or leg.tag != tag:
                 raise Answer(481)
             party = leg.party
-        reject = self._ctx.settings.realm[call.realms[ACCESS]].route_check == "reject"
-        routes = self._release.dialog_routes(call, CORE, party)
+        routes = party.routes
+        if routes is None:
+            routes = self._release.dialog_routes(call, CORE, party)
         network, core = self._ctx.network, call.realms[CORE]
+        if not routes and "route" not in outgoing.headers and outgoing.uri == target_of(party.contact):
+            return network.resolve(outgoing.uri, core)  # as nearly all are: straight to the remote target
+        reject = self._ctx.settings.realm[call.realms[ACCESS]].route_check == "reject"
         routed = check_route(outgoing, routes, "dialog", reject=reject)
         target = "" if routes else target_of(party.contact)
         if routes or outgoing.uri == target or host_of(outgoing.uri) == host_of(target):
@@ -204,19 +208,19 @@ def known_call(ctx: Context, headers: Headers, side: Side) -> Call | None:
 
     None, and nothing is changed, where they are not there to the letter: they are read then.
     """
-    lines = headers.get_all("route")
-    if not lines or lines[0][:5] != "<sip:":
+    top = headers.get("route")
+    if top is None or top[:5] != "<sip:":
         return None
-    top = lines[0]
     found = ctx.by_token.get(top[5 : top.find("@")])
     if found is None or found[1] is not side or not (ours := found[0].record_routes):
         return None
     own, pair = ours[side], ours[other(side)]
     both = f"{own}, {pair}"
-    if top == both and len(lines) == 1:
-        headers.remove("route")
-        return found[0]
-    if top != both and not top.startswith(f"{both},") and lines[:2] != [own, pair]:
+    if top == both:
+        if headers.count("route") == 1:
+            headers.remove("route")
+            return found[0]
+    elif not top.startswith(f"{both},") and headers.get_all("route")[:2] != [own, pair]:
         return None
     headers.remove_first_value("route")
     headers.remove_first_value("route")

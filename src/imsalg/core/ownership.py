@@ -9,7 +9,7 @@ from collections.abc import Collection
 from imsalg.core.bindings import Binding, Registrar
 from imsalg.core.context import Context
 from imsalg.core.media_events import Side
-from imsalg.core.sip_call import Call
+from imsalg.core.sip_call import ACCESS, Call
 from imswire.sip.flow import Flow
 from imswire.sip.message import Request
 from imswire.sip.values import NameAddr
@@ -32,8 +32,11 @@ def same_ue(registrar: Registrar, aors: Collection[str], known: Flow, flow: Flow
 
 def same_ue_as(call: Call, registrar: Registrar, flow: Flow) -> bool:
     """The same of a call; that of a UE without registration (an emergency) stays where it was begun."""
+    known = call.flows[ACCESS]
+    if flow == known:
+        return True
     aors = () if call.binding is None else (call.binding[0],)
-    return same_ue(registrar, aors, call.flows[Side.ACCESS], flow)
+    return same_ue(registrar, aors, known, flow)
 
 
 def sender_of(ctx: Context, request: Request, flow: Flow) -> Binding | None:

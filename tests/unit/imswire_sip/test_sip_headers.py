@@ -167,3 +167,17 @@ def test_edits_of_a_message_that_was_read(edits: list[tuple[str, str, str]]) -> 
         "<sip:bob@example.org>",
         "4",
     ]
+
+
+def test_one_line_of_a_name_and_several_are_read_and_removed_alike() -> None:
+    for count in range(4):
+        values = [f"<sip:h{number}.example;lr>" for number in range(count)]
+        headers = Headers(
+            [("To", "<sip:b@example.org>"), *(("Route", value) for value in values), ("Max-Forwards", "7")]
+        )
+        assert headers.get_all("Route") == values
+        replaced = headers.copy()
+        replaced.set("Route", "<sip:new.example;lr>")
+        assert replaced.get_all("route") == ["<sip:new.example;lr>"]
+        assert headers.remove("route") is bool(values)
+        assert list(headers) == [("To", "<sip:b@example.org>"), ("Max-Forwards", "7")]
