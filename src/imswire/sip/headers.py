@@ -145,12 +145,13 @@ class Headers:
     def set(self, name: str, value: str) -> None:
         """Put ``value`` where the first line of that name stands and drop the others; append when there is none."""
         key = called.get(name) or canonical(name)
-        if key not in self._keys:
+        count = self._keys.count(key)
+        if not count:
             self._insert(len(self._keys), name, value)
             return
         index = self._keys.index(key)
         self._put(index, name, value)
-        if self._keys.count(key) > 1:
+        if count > 1:
             self._drop([i for i in range(index + 1, len(self._keys)) if self._keys[i] == key])
 
     def add(self, name: str, value: str) -> None:
