@@ -385,9 +385,7 @@ def leg_of(call: "Call", side: Side, message: Request | Response) -> str:
 
 def tag_of(value: str | None) -> str:
     """The tag of a From or To value, "" without one. The usual spelling is found without parsing the value."""
-    if value is None:
-        return ""
-    if value[-1:] == ">":
+    if value is None or value[-1:] == ">":
         return ""
     _, found, tag = value.rpartition(">;tag=")
     if found and ";" not in tag and ">" not in tag and '"' not in tag:  # the one parameter behind a URI in brackets
