@@ -29,12 +29,14 @@ class Doorbell:
         return len(self._doors)
 
     def watch(self, door: Door) -> None:
-        """Tell of this door from now on."""
+        """Tell of this door from now on; what is watched already stays so."""
+        descriptor = door.sock.fileno()
+        if self._doors.get(descriptor) is door:
+            return
         poller = self._poller
         if poller is None:
             poller = self._poller = select.epoll()
             self._loop.add_reader(poller.fileno(), self._ring)
-        descriptor = door.sock.fileno()
         self._doors[descriptor] = door
         poller.register(descriptor, select.EPOLLIN)
 

@@ -132,17 +132,16 @@ class Doors:
             synfilter.attach(door.sock, orders.CLOSED)
             door.program = _NOBODY
 
-    def _turn_away(self, door: Door) -> None:
-        """Close what came before the door was shut."""
-        door.stale = False
+    def _turn_away(self, door: Door) -> bool:
+        """Close what came before the door was shut; False when there is no descriptor for it."""
         try:
             while True:
                 door.sock.accept()[0].close()
         except BlockingIOError:  # nobody is left
-            pass
-        except OSError:  # no descriptor is: then it ends with the leg, and the poller need not tell of it till then
-            door.watched = False
-            self._bell.pause(door)
+            door.stale = False
+        except OSError:
+            return False
+        return True
 
     def tell_held(self, leg: LegState) -> None:
         door = leg.door
@@ -175,18 +174,23 @@ class Doors:
         """Somebody waits at a door."""
         if door.open:
             self._accept(door)
-        elif door.watched:
-            self._turn_away(door)
+        elif door.watched and not self._turn_away(door):
+            # He stays until the door opens or the leg ends, and the poller need not tell of him till then.
+            door.watched = False
+            self._bell.pause(door)
 
     def _accept(self, door: Door) -> None:
+        if door.stale:  # there was no descriptor to turn them away with, and nobody can tell them from others now
+            if not self._turn_away(door):
+                self._accept_later(door)
+            return
         try:
             sock, address = door.sock.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
         except OSError as error:  # out of descriptors: the connection stays in the backlog, try again a little later
             log.error("cannot accept", error=error.strerror)
-            self._bell.pause(door)
-            self._loop.call_later(_ACCEPT_AGAIN, self._accept_again, door)
+            self._accept_later(door)
             return
         taker = door.taker(address[0], address[1])
         leg = self._legs.get(taker) if taker is not None else None
@@ -201,6 +205,10 @@ class Doors:
         self._adopt(leg, sock)
         self._counters.accepted += 1
         self._report(orders.Accepted(leg.id, address[0], address[1]))
+
+    def _accept_later(self, door: Door) -> None:
+        self._bell.pause(door)
+        self._loop.call_later(_ACCEPT_AGAIN, self._accept_again, door)
 
     def _accept_again(self, door: Door) -> None:
         if door.watched:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import resource
 import socket
 
 from tests.unit.agw.agw_support import Rig, accept, connect, listener, on_loop, rig, until
@@ -170,3 +171,40 @@ def test_programs_of_several_filters() -> None:
     both = synfilter.program(one, two)
     assert both == [*synfilter.program(one)[:-1], *synfilter.program(two)]
     assert synfilter.program(one, OPEN) == synfilter.program(OPEN)
+
+
+def test_without_descriptors_nobody_of_before_becomes_the_peer_of_a_door_that_opens_again() -> None:
+    async def main() -> None:
+        async with rig() as r:
+            errors: list[dict[str, object]] = []
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+            port = r.listen(1, "127.0.0.1", OPEN)
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            with socket.socket() as early:
+                early.setblocking(False)
+                early.bind((A, 0))
+                resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+                try:
+                    early.connect_ex(("127.0.0.1", port))
+                    await until(lambda: r.executor.held["doors"] == 0)  # there is no descriptor for the visitor
+                    r(orders.SetFilter(1, CLOSED))
+                    r(orders.SetFilter(1, SynFilter("source", B)))
+                finally:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                await until(lambda: ended(early))
+            (await asyncio.to_thread(connect, port, "127.0.0.1", B)).close()
+            await r.wait(orders.Accepted, 1)
+            assert [one.address for one in r.seen(orders.Accepted, 1)] == [B]
+            assert errors == []
+
+    on_loop(main)
+
+
+def ended(client: socket.socket) -> bool:
+    """Its peer has closed or reset the connection."""
+    try:
+        return client.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
