@@ -54,6 +54,9 @@ class Endpoint:
         self._connected = False
         self._in_use = False
         self._listening = False
+        self.moves = False
+        """The peer may take the connection elsewhere: close this one and make another, in whatever order we see it."""
+        self._early: socket.socket | None = None  # the other one, seen before the end of this one
         self._socket = socket.socket(socket.AF_INET6 if ":" in around.host else socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -79,10 +82,13 @@ class Endpoint:
 
     def again(self, address: tuple[str, int]) -> None:
         """The connection is over and another one is to take its place, made by the same end."""
-        self._in_use = self._connected = False
+        self._in_use = self._connected = self.moves = False
         self.link = None
+        early, self._early = self._early, None
         if self.role is Setup.ACTIVE:
             self.dial(address)
+        elif early is not None:
+            spawn(self._adopt(self._new_link(), early), name="media accept")
 
     def fingerprints(self) -> list[str]:
         """The values of ``a=fingerprint``."""
@@ -110,6 +116,9 @@ class Endpoint:
         """Free the socket; a connection that exists is its session's business."""
         if self.dialling is not None and not self._connected:
             self.dialling.cancel()
+        if self._early is not None:
+            self._early.close()
+            self._early = None
         self._stop_listening()
 
     def _new_link(self) -> MsrpLink:
@@ -145,10 +154,13 @@ class Endpoint:
             connection, _ = self._socket.accept()
         except OSError:
             return
-        if self.link is not None and (self._in_use or not self.link.closed.done()):
-            connection.close()
-            return
         connection.setblocking(False)
+        if self.link is not None and (self._in_use or not self.link.closed.done()):
+            if self.moves and self._early is None:
+                self._early = connection
+            else:
+                connection.close()
+            return
         spawn(self._adopt(self._new_link(), connection), name="media accept")
 
     async def _adopt(self, link: MsrpLink, connection: socket.socket) -> None:

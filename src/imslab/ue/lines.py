@@ -323,6 +323,7 @@ class MsrpLine(Line):
         self._session = self._make(self.now, path, active=self.now.role is Setup.ACTIVE)
         self.chat.restart(self._session)
         self.chat.on_lost = self._lost
+        self.now.moves = True
 
     def _lost(self) -> None:
         """What is between us and the peer needs a connection of its own for another answer to a forked offer."""
